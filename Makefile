@@ -1,0 +1,39 @@
+# Everything happens in .venv, made on first use from Python 3.11 or newer and nothing else. `make` alone lists the recipes.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CODE := domain contracts models infra activities workflows api sandbox cli migrations tests worker.py
+
+.DEFAULT_GOAL := help
+.PHONY: help up demo test lint fmt lock
+
+help: ## List the recipes
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
+
+up: $(STAMP) ## Start the whole stack and keep it running until Ctrl-C
+	@$(BIN)/chama up
+
+demo: $(STAMP) ## Start the stack, drive every story through the API, check the books
+	@$(BIN)/chama demo
+
+test: lint ## Format, lint, types, import rule and every test
+	$(BIN)/pytest
+
+lint: $(STAMP) ## Format, lint, types and the import rule
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(STAMP) ## Format the code and fix what can be fixed
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+lock: $(STAMP) ## Write requirements.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --universal --generate-hashes --no-header --all-extras --python-version 3.11 pyproject.toml -o requirements.lock
+
+# The stamp is newer than the lock when the environment is complete, so a second run starts at once.
+$(STAMP): requirements.lock pyproject.toml
+	@sh deploy/venv.sh $(VENV)
+	@touch $@

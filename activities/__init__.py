@@ -1,0 +1,1 @@
+"""The outside world: one side effect per activity, idempotent by key."""

@@ -1,0 +1,158 @@
+"""The one helper for every call to another company (RELIABILITY §7.2): claim → call → done | failed | unknown.
+
+The claim is committed before the call, under a key derived from the business id. Whoever comes again under the same key
+(a retry, another worker after a crash, an operator's reset) finds the claim and *resolves* it instead of calling anew:
+by an identical keyed request where the rail dedupes (`replay`), by look-up where it does not. The outcome is recorded in
+the same transaction as its consequences, by the caller through `Settled`.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Generic, TypeVar
+
+import structlog
+from prometheus_client import Counter
+from temporalio import activity
+
+from activities.gateways.protocols import RailNotSent, RailRejected, RailUnknown
+from contracts.base import Message, Scope
+from infra.database import Database, Tx
+from models.effect import Claim, claim, settle
+
+A = TypeVar("A", bound=Message)
+log = structlog.get_logger(__name__)
+
+CALLS = Counter("chama_provider_calls_total", "Calls to providers by outcome.", ["provider", "operation", "outcome"])
+LEASE_SECONDS = 15
+"""How long an exclusive effect belongs to whoever claimed it: the client's timeout and half as much again."""
+HEARTBEAT_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class Effect(Generic[A]):
+    """One call. `exclusive`: the rail has no key of its own, so two callers must never overlap."""
+
+    scope: Scope
+    key: str
+    provider: str
+    operation: str
+    request: Message
+    answer: type[A]
+    exclusive: bool = False
+
+
+@dataclass(frozen=True)
+class Settled(Generic[A]):
+    """A definite outcome, not yet recorded: exactly one of `answer` and `refusal` is set."""
+
+    effect: Effect[A]
+    answer: A | None = None
+    refusal: str | None = None
+
+    async def record(self, tx: Tx) -> None:
+        """Record it in the transaction that carries its consequences."""
+        if self.answer is not None:
+            await settle(tx, self.effect.key, status="done", result=self.answer.model_dump(mode="json"))
+        else:
+            await settle(tx, self.effect.key, status="failed", error_code=self.refusal)
+
+
+class Effects:
+    """Carries effects out. `send` makes the call; `resolve` finds out what became of an earlier one.
+
+    `resolve` is told how many seconds ago the first call was claimed, and returns None when it is proven that the call
+    never arrived, which permits `send`.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+
+    async def run(
+        self,
+        effect: Effect[A],
+        send: Callable[[], Awaitable[A]],
+        resolve: Callable[[int], Awaitable[A | None]],
+    ) -> Settled[A]:
+        """The definite outcome. Raises RailUnknown when there is none yet, RailNotSent when nothing happened."""
+        found = await self._claim(effect)
+        if found.status == "done" and found.result is not None:
+            return Settled(effect, answer=effect.answer.model_validate(found.result))
+        if found.status == "failed":
+            return Settled(effect, refusal=found.error_code or "refused")
+        if effect.exclusive and not found.fresh and found.status == "claimed" and found.age_seconds < LEASE_SECONDS:
+            raise RailNotSent("effect_in_flight", retry_after=timedelta(seconds=LEASE_SECONDS - found.age_seconds))
+        return await self._call(effect, found, send, resolve)
+
+    async def _claim(self, effect: Effect[A]) -> Claim:
+        digest = hashlib.sha256(effect.request.model_dump_json().encode()).digest()
+        async with self._db.transaction(effect.scope) as tx:
+            found = await claim(
+                tx,
+                tenant=effect.scope.tenant_id,
+                mode=effect.scope.mode,
+                key=effect.key,
+                provider=effect.provider,
+                operation=effect.operation,
+                request_hash=digest,
+            )
+        if not found.same_request:
+            raise AssertionError(f"effect {effect.key} was claimed for another request")
+        return found
+
+    async def _call(
+        self,
+        effect: Effect[A],
+        found: Claim,
+        send: Callable[[], Awaitable[A]],
+        resolve: Callable[[int], Awaitable[A | None]],
+    ) -> Settled[A]:
+        try:
+            async with heartbeating():
+                answer = None if found.fresh else await resolve(found.age_seconds)
+                if answer is None:
+                    answer = await send()
+        except RailRejected as error:
+            self._count(effect, "rejected", error.code)
+            return Settled(effect, refusal=error.code)
+        except RailNotSent as error:
+            self._count(effect, "not_sent", error.code)
+            if found.fresh:
+                await self._mark(effect, "unsent", error.code)
+            raise
+        except RailUnknown as error:
+            self._count(effect, "unknown", error.code)
+            await self._mark(effect, "unknown", error.code)
+            raise
+        self._count(effect, "answered", "")
+        return Settled(effect, answer=answer)
+
+    async def _mark(self, effect: Effect[A], status: str, code: str) -> None:
+        async with self._db.transaction(effect.scope) as tx:
+            await settle(tx, effect.key, status=status, error_code=code)
+
+    def _count(self, effect: Effect[A], outcome: str, code: str) -> None:
+        CALLS.labels(effect.provider, effect.operation, outcome).inc()
+        log.info("provider.call", provider=effect.provider, operation=effect.operation, outcome=outcome, code=code)
+
+
+@asynccontextmanager
+async def heartbeating() -> AsyncIterator[None]:
+    """Tell Temporal every second that this worker lives; nothing outside an activity."""
+    if not activity.in_activity():
+        yield
+        return
+
+    async def beat() -> None:
+        while True:
+            activity.heartbeat()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        task.cancel()

@@ -1,0 +1,120 @@
+"""Works through stored webhooks. An event is a hint: what it names is looked up at the provider, and that is applied."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+from temporalio import activity
+
+from activities.book import open_book, send
+from activities.effects import heartbeating
+from activities.errors import translated
+from activities.gateways.protocols import RailError
+from activities.payment_facts import apply_fact
+from activities.rails import Rails
+from contracts.base import Scope
+from contracts.inbox import InboxInput, InboxProgress
+from contracts.outbox import OutboxKind
+from domain.payment import AWAITS_PROVIDER, RefundStatus
+from infra.database import Database, Tx
+from models.clock import business_now
+from models.payment import PaymentAttempt, attempt_of_provider_id, get_attempt, get_payment, refunds_of
+from models.settlement import wake_lines
+from models.webhook import InboxEvent, due_events, seconds_to_next_event, settle_event
+
+log = structlog.get_logger(__name__)
+BATCH = 50
+MAX_BATCHES = 20
+_RETRIES: Final = (2, 5, 15, 60, 300, 900, 3600)
+"""Seconds between tries of an orphan; the last one repeats."""
+ORPHAN_HOURS: Final = 72
+
+
+class InboxActivities:
+    """Drains one scope's inbox."""
+
+    def __init__(self, db: Database, rails: Rails) -> None:
+        self._db, self._rails = db, rails
+
+    @activity.defn
+    async def drain_inbox(self, task: InboxInput) -> InboxProgress:
+        """Process what is due, in batches; report how long until the next retry."""
+        processed = 0
+        async with translated(), heartbeating():
+            for _ in range(MAX_BATCHES):
+                async with self._db.transaction(task.scope) as tx:
+                    events = await due_events(tx, BATCH)
+                for event in events:
+                    await self._process(task.scope, event)
+                processed += len(events)
+                if len(events) < BATCH:
+                    break
+            async with self._db.transaction(task.scope) as tx:
+                wait = await seconds_to_next_event(tx)
+        return InboxProgress(processed=processed, wait_seconds=wait if wait is None else max(wait, 1))
+
+    async def _process(self, scope: Scope, event: InboxEvent) -> None:
+        assert event.id is not None
+        async with self._db.transaction(scope) as tx:
+            attempt = await self._attempt_of(tx, event)
+            if attempt is None:
+                await self._keep_orphan(tx, event)
+                return
+            payment = await get_payment(tx, attempt.payment_id)
+            assert payment is not None
+            if payment.status in AWAITS_PROVIDER:
+                await send(tx, scope, OutboxKind.SIGNAL, "payment", payment.id, signal="provider_reported")
+                await settle_event(tx, event.id, status="processed")
+                return
+            rail = await self._rails.of(tx, attempt.provider)
+        try:
+            answer = await rail.look_up(reference=attempt.reference, provider_id=attempt.provider_id)
+        except RailError as error:
+            await self._later(scope, event, error.code)
+            return
+        async with self._db.transaction(scope) as tx:
+            payment = await get_payment(tx, attempt.payment_id, lock=True)
+            current = await get_attempt(tx, attempt.reference)
+            assert payment is not None and current is not None
+            book = await open_book(
+                tx,
+                scope,
+                payment,
+                current,
+                lifetime=rail.capabilities.authorization_lifetime,
+                as_of=await business_now(tx),
+            )
+            await apply_fact(book, answer)
+            await self._wake_refunds(tx, scope, payment.id)
+            await settle_event(tx, event.id, status="processed")
+
+    async def _attempt_of(self, tx: Tx, event: InboxEvent) -> PaymentAttempt | None:
+        attempt = await get_attempt(tx, event.reference) if event.reference else None
+        if attempt is None and event.provider_id:
+            attempt = await attempt_of_provider_id(tx, event.provider, event.provider_id)
+        return attempt
+
+    async def _wake_refunds(self, tx: Tx, scope: Scope, payment_id: str) -> None:
+        """Refunds the provider has not decided are looked up by whoever waits for them."""
+        for refund in await refunds_of(tx, payment_id):
+            if refund.status in (RefundStatus.PENDING, RefundStatus.UNKNOWN):
+                await send(tx, scope, OutboxKind.SIGNAL, "refund", refund.id, signal="provider_reported")
+        for settlement_id in await wake_lines(tx, payment_id):
+            await send(tx, scope, OutboxKind.SIGNAL, "settlement", settlement_id, signal="line_reported")
+
+    async def _keep_orphan(self, tx: Tx, event: InboxEvent) -> None:
+        """It may have come before its payment's row; after three days it never will."""
+        assert event.id is not None and event.received_at is not None
+        age = datetime.now(event.received_at.tzinfo) - event.received_at
+        if age > timedelta(hours=ORPHAN_HOURS):
+            await settle_event(tx, event.id, status="expired", error_code="orphan")
+            return
+        delay = _RETRIES[min(event.tries, len(_RETRIES) - 1)]
+        await settle_event(tx, event.id, status="orphaned", error_code="orphan", retry_seconds=delay)
+
+    async def _later(self, scope: Scope, event: InboxEvent, code: str) -> None:
+        assert event.id is not None
+        log.info("inbox.deferred", event_id=event.event_id, code=code)
+        delay = _RETRIES[min(event.tries, len(_RETRIES) - 1)]
+        async with self._db.transaction(scope) as tx:
+            await settle_event(tx, event.id, status="received", error_code=code, retry_seconds=delay)

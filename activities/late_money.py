@@ -1,0 +1,125 @@
+"""Money nobody waits for any more, and money in the wrong amount: booked to suspense, put before a person, sent back.
+
+A payment's status does not move for it (DESIGN §8): the case stands beside the terminal intent.
+"""
+
+from typing import Any
+
+from activities.book import Book
+from activities.gateways.protocols import PaymentFact, RailAnswer
+from contracts.base import Scope
+from contracts.ids import derive_id
+from contracts.payment import PaymentInput, RefundInput
+from domain import accounts
+from domain.investment import InvestmentStatus
+from domain.money import Money
+from domain.payment import PAYMENT, WALLET, AttemptStatus, PaymentStatus, RefundStatus
+from models import ledger
+from models.base import insert
+from models.case import open_case
+from models.payment import Refund
+
+_A, _P = AttemptStatus, PaymentStatus
+
+
+async def late_authorization(book: Book) -> None:
+    """Authorized after the end: nothing is booked, the authorization is released by the payment's process."""
+    await book.change_attempt(status=_A.AUTHORIZED)
+    await _end_late(book)
+    await _open(book, "late_success", {"fact": "authorized", "amount_minor": book.attempt.amount_minor})
+    resume = PaymentInput(scope=book.scope, payment_id=book.payment.id, as_of=book.as_of, resume=True)
+    await book.start("payment", "PaymentWorkflow", book.payment.id, resume, wake="provider_reported")
+
+
+async def late_capture(book: Book, answer: RailAnswer) -> None:
+    """Captured after the end: into suspense, and back to the payer."""
+    await _end_late(book)
+    await _open(book, "late_success", {"fact": "captured", "amount_minor": book.attempt.amount_minor})
+    await _take_and_return(book, book.attempt.amount_minor, reason="late_success", status=_A.CAPTURED)
+
+
+async def integrity_failure(book: Book, answer: RailAnswer) -> None:
+    """The provider took or holds something else than was asked: never booked as the payment, always given back."""
+    detail = {
+        "asked_minor": book.attempt.amount_minor,
+        "asked_currency": book.attempt.currency,
+        "reported_minor": answer.amount_minor,
+        "reported_currency": answer.currency,
+    }
+    await _open(book, "amount_mismatch", detail)
+    await book.change_attempt(
+        status=_A.INTEGRITY_FAILURE, reported_minor=answer.amount_minor, reported_currency=answer.currency
+    )
+    await book.move_payment(_P.IN_REVIEW, error_code="amount_mismatch")
+    same_currency = (answer.currency or "").upper() == book.attempt.currency
+    if answer.fact is PaymentFact.CAPTURED and same_currency and answer.amount_minor:
+        await _take_and_return(book, answer.amount_minor, reason="amount_mismatch", status=_A.INTEGRITY_FAILURE)
+        await _fail(book, "amount_mismatch")
+
+
+async def _end_late(book: Book) -> None:
+    """A payment whose campaign closed before its money came ends here; one that had ended stays as it was."""
+    if not PAYMENT.is_terminal(book.payment.status):
+        await _fail(book, "campaign_closed")
+
+
+async def _fail(book: Book, code: str) -> None:
+    if await book.move_payment(_P.FAILED, error_code=code):
+        await book.move_pledge(InvestmentStatus.FAILED)
+        await book.notify("payment_failed")
+
+
+async def _open(book: Book, kind: str, detail: dict[str, Any]) -> None:
+    await open_case(book.tx, book.scope, kind=kind, subject_id=book.attempt.reference, detail=detail, as_of=book.as_of)
+    await book.story(f"case_{kind}", **detail)
+
+
+async def _take_and_return(book: Book, amount_minor: int, *, reason: str, status: AttemptStatus) -> None:
+    amount = Money(amount_minor, book.attempt.currency)
+    taken = accounts.unexpected_money(
+        book.key("capture"), provider=book.attempt.provider, amount=amount, as_of=book.as_of
+    )
+    if book.attempt.held:
+        void = accounts.authorization_voided(book.key("void"), hold=book.hold_key, as_of=book.as_of)
+        await ledger.post(book.tx, void)
+    await ledger.post(book.tx, taken)
+    await book.change_attempt(status=status, held=False, captured_minor=amount_minor)
+    refund = await request_refund(book, accounts.suspense(amount.currency), amount, reason=reason)
+    task = RefundInput(scope=book.scope, refund_id=refund.id, as_of=book.as_of)
+    await book.start("refund", "RefundWorkflow", refund.id, task)
+
+
+async def request_refund(book: Book, source: accounts.AccountSpec, amount: Money, *, reason: str) -> Refund:
+    """Write a refund and reserve its money in the ledger before any provider is asked (DESIGN §2.5)."""
+    refund = Refund(
+        tenant_id=book.scope.tenant_id,
+        mode=book.scope.mode,
+        id=refund_id(book.scope, book.attempt.reference, reason),
+        payment_id=book.payment.id,
+        attempt_reference=book.attempt.reference,
+        provider=book.attempt.provider,
+        amount_minor=amount.amount_minor,
+        currency=amount.currency,
+        reason=reason,
+        source_account=source.code,
+        status=RefundStatus.REQUESTED,
+        created_at=book.as_of,
+    )
+    if await insert(book.tx, refund, or_nothing=True):
+        key = f"refund/{refund.id}/hold"
+        if refund.provider == WALLET:
+            hold = accounts.pledge_returned(
+                key, user_id=book.payment.payer_id, source=source, amount=amount, as_of=book.as_of
+            )
+        else:
+            hold = accounts.refund_requested(
+                key, source=source, provider=refund.provider, amount=amount, as_of=book.as_of
+            )
+        await ledger.post(book.tx, hold)
+        await book.story("refund_requested", refund_id=refund.id, reason=reason, amount_minor=amount.amount_minor)
+    return refund
+
+
+def refund_id(scope: Scope, reference: str, reason: str) -> str:
+    """One refund per attempt and reason: asking again finds it."""
+    return derive_id("ref", scope, reference, reason)

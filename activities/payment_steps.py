@@ -1,0 +1,386 @@
+"""The steps of one payment attempt: start, look up, capture, void, renew. Each is claim → call → record (see `effects`).
+
+Used by the payment's own process and by settlement lines: the same call, the same key, the same consequences.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from activities.book import TAKES_MONEY, Book, open_book, unknown_attempt
+from activities.effects import Effect, Effects, Settled
+from activities.gateways.protocols import (
+    PaymentFact,
+    PaymentOrder,
+    PaymentRail,
+    RailAnswer,
+    RailUnknown,
+    Resolution,
+)
+from activities.payment_facts import apply_fact, end_unsent
+from activities.rails import Rails
+from contracts.base import Message, Scope
+from contracts.ids import provider_key
+from contracts.payment import PaymentProgress, Ruling, RulingOutcome
+from domain.errors import NotFound
+from domain.payment import (
+    AWAITS_PROVIDER,
+    GIVE_UP_CHECKS,
+    AttemptStatus,
+    PaymentStatus,
+    PaymentStep,
+    next_check,
+    next_step,
+)
+from infra.database import Database, Tx
+from models.base import insert
+from models.case import open_case, resolve_case
+from models.payment import Payment, PaymentAttempt, change_payment, current_attempt, get_attempt, get_payment
+from models.user import get_user
+from models.webhook import settle_events_of
+
+_P, _A = PaymentStatus, AttemptStatus
+_UNSTOPPABLE: Final = (PaymentFact.PENDING, PaymentFact.REQUIRES_ACTION)
+"""What a void may answer where the rail cannot stop a payment: for us it is over, and if its money comes it is late."""
+
+
+class _Call(Message):
+    """What an effect's request hash covers."""
+
+    operation: str
+    reference: str
+    amount_minor: int
+    currency: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One attempt and the rail to speak about it with."""
+
+    scope: Scope
+    payment: Payment
+    attempt: PaymentAttempt
+    rail: PaymentRail
+    as_of: datetime
+    notices: str
+
+
+class PaymentSteps:
+    """Needs the database, the rails and the effect helper; holds no state of its own."""
+
+    def __init__(self, db: Database, rails: Rails, effects: Effects) -> None:
+        self._db, self._rails, self._effects = db, rails, effects
+
+    async def start(self, scope: Scope, payment_id: str, as_of: datetime) -> PaymentProgress:
+        """Make the first call about a payment. Doing it again finds the first."""
+        async with self._db.transaction(scope) as tx:
+            payment = await self._locked(tx, payment_id)
+            attempt = await current_attempt(tx, payment_id) or await add_attempt(tx, scope, payment, as_of)
+            subject = await self._subject(tx, scope, payment, attempt, as_of, "")
+            if payment.status is not _P.CREATED:
+                return await self._progress(tx, subject)
+            if payment.cancel_reason is not None and attempt.status is _A.STARTED:
+                book = await self._book(tx, subject)
+                await end_unsent(book, _P.CANCELED, payment.cancel_reason)
+                return await self._progress(tx, subject, book)
+            order = await order_for(tx, payment, attempt, subject.rail)
+        return await self._begin(subject, order)
+
+    async def check(self, scope: Scope, payment_id: str, as_of: datetime) -> PaymentProgress:
+        """Look the truth up and apply it. An attempt nobody answered is resolved by the rail's own way."""
+        subject, order = await self._open(scope, payment_id, as_of)
+        if unknown_attempt(subject.attempt) and subject.attempt.provider_id is None:
+            return await self._begin(subject, order)
+        answer = await subject.rail.look_up(
+            reference=subject.attempt.reference, provider_id=subject.attempt.provider_id
+        )
+        async with self._db.transaction(scope) as tx:
+            book = await self._reopen(tx, subject)
+            await apply_fact(book, answer)
+            await settle_events_of(tx, subject.attempt.reference)
+            return await self._progress(tx, subject, book)
+
+    async def capture(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:
+        """Take the authorized money, unless its campaign closed in between: then it is released instead."""
+        subject, _ = await self._open(scope, payment_id, as_of, notices)
+        if subject.payment.status is not _P.REQUIRES_CAPTURE:
+            return await self._report(subject)
+        attempt, rail = subject.attempt, subject.rail
+
+        async def send() -> RailAnswer:
+            return await rail.capture(
+                provider_id=attempt.provider_id or "",
+                amount_minor=attempt.amount_minor,
+                currency=attempt.currency,
+                key=provider_key(f"attempt/{attempt.reference}/capture"),
+            )
+
+        return await self.operate(subject, "capture", send)
+
+    async def void(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:
+        """Release what the provider holds, or close the unpaid payment there. If the money was taken after all, that is
+        the fact applied."""
+        subject, _ = await self._open(scope, payment_id, as_of, notices)
+        return await self.void_attempt(subject)
+
+    async def void_attempt(self, subject: Subject) -> PaymentProgress:
+        """Void one attempt, the current or a renewed one."""
+        attempt, rail = subject.attempt, subject.rail
+
+        async def send() -> RailAnswer:
+            return await rail.void(
+                provider_id=attempt.provider_id,
+                key=provider_key(f"attempt/{attempt.reference}/void"),
+                reference=attempt.reference,
+            )
+
+        lapsed = subject.payment.cancel_reason is None and subject.payment.status in AWAITS_PROVIDER
+        return await self.operate(subject, "void", send, dead_as=_P.EXPIRED if lapsed else _P.CANCELED)
+
+    async def load(self, scope: Scope, payment_id: str, as_of: datetime) -> PaymentProgress:
+        """Where the payment stands, without asking anybody."""
+        subject, _ = await self._open(scope, payment_id, as_of)
+        return await self._report(subject)
+
+    async def rule(self, scope: Scope, payment_id: str, as_of: datetime, ruling: Ruling) -> PaymentProgress:
+        """Apply an operator's answer to an attempt whose outcome is unknown; to any other, nothing."""
+        subject, _ = await self._open(scope, payment_id, as_of)
+        async with self._db.transaction(scope) as tx:
+            book = await self._reopen(tx, subject)
+            if not unknown_attempt(book.attempt):
+                return await self._progress(tx, subject, book)
+            attempt = book.attempt
+            await book.story("outcome_ruled", outcome=ruling.outcome, operator_id=ruling.operator_id)
+            if ruling.outcome is RulingOutcome.CHARGED:
+                answer = RailAnswer(
+                    fact=PaymentFact.CAPTURED, amount_minor=attempt.amount_minor, currency=attempt.currency
+                )
+                await apply_fact(book, answer)
+            elif attempt.held:
+                await book.change_attempt(status=_A.AUTHORIZED)
+            else:
+                await end_unsent(book, _P.FAILED, "ruled_not_charged")
+            await resolve_case(
+                tx, scope, kind="unknown_outcome", subject_id=attempt.reference, resolution=ruling.outcome, as_of=as_of
+            )
+            return await self._progress(tx, subject, book)
+
+    async def _begin(self, subject: Subject, order: PaymentOrder) -> PaymentProgress:
+        """Start the attempt, or find out what became of an earlier start."""
+        rail, reference = subject.rail, subject.attempt.reference
+
+        async def resolve(age_seconds: int) -> RailAnswer | None:
+            if rail.capabilities.resolution is Resolution.REPLAY:
+                return None
+            found = await rail.look_up(reference=reference, provider_id=None)
+            if found.fact is not PaymentFact.ABSENT:
+                return found
+            if age_seconds < rail.capabilities.not_found_grace.total_seconds():
+                raise RailUnknown("absent_within_grace")
+            return None
+
+        return await self.operate(subject, "start", lambda: rail.start(order), resolve)
+
+    async def operate(
+        self,
+        subject: Subject,
+        operation: str,
+        send: Callable[[], Awaitable[RailAnswer]],
+        resolve: Callable[[int], Awaitable[RailAnswer | None]] | None = None,
+        *,
+        dead_as: PaymentStatus = _P.CANCELED,
+    ) -> PaymentProgress:
+        """Carry one keyed operation out and record its outcome with all consequences in one transaction."""
+        attempt = subject.attempt
+        effect = Effect(
+            scope=subject.scope,
+            key=f"attempt/{attempt.reference}/{operation}",
+            provider=attempt.provider,
+            operation=operation,
+            request=_Call(
+                operation=operation,
+                reference=attempt.reference,
+                amount_minor=attempt.amount_minor,
+                currency=attempt.currency,
+            ),
+            answer=RailAnswer,
+        )
+
+        async def look_first(age_seconds: int) -> RailAnswer | None:
+            truth = await subject.rail.look_up(reference=attempt.reference, provider_id=attempt.provider_id)
+            done = truth.fact not in (PaymentFact.AUTHORIZED, PaymentFact.REQUIRES_ACTION, PaymentFact.ABSENT)
+            return truth if done else None
+
+        try:
+            settled = await self._effects.run(effect, send, resolve or look_first)
+        except RailUnknown:
+            return await self._unknown(subject)
+        if operation == "void" and settled.answer is not None and settled.answer.fact is PaymentFact.AUTHORIZED:
+            return await self._unknown(subject)
+        async with self._db.transaction(subject.scope) as tx:
+            book = await self._reopen(tx, subject)
+            await settled.record(tx)
+            await self._apply(book, settled, operation, dead_as)
+            return await self._progress(tx, subject, book)
+
+    async def _apply(self, book: Book, settled: Settled[RailAnswer], operation: str, dead_as: PaymentStatus) -> None:
+        answer = settled.answer
+        if answer is not None and operation == "void" and answer.fact in _UNSTOPPABLE:
+            answer = answer.model_copy(update={"fact": PaymentFact.VOIDED})
+        if answer is not None and operation == "start" and _page_is_lost(book, answer):
+            await book.change_attempt(status=_A.VOIDED)
+            book.attempt = await add_attempt(book.tx, book.scope, book.payment, book.as_of)
+        elif answer is not None:
+            await apply_fact(book, answer, dead_as=dead_as)
+        elif operation == "start":
+            await end_unsent(book, _P.FAILED, settled.refusal or "refused")
+        else:
+            detail: dict[str, object] = {"operation": operation, "code": settled.refusal}
+            await open_case(
+                book.tx,
+                book.scope,
+                kind="failed_line",
+                subject_id=book.attempt.reference,
+                detail=detail,
+                as_of=book.as_of,
+            )
+            await book.story(f"{operation}_refused", code=settled.refusal)
+            dead = RailAnswer(fact=PaymentFact.VOIDED, code=settled.refusal)
+            await apply_fact(book, dead, dead_as=_P.FAILED)
+
+    async def _unknown(self, subject: Subject) -> PaymentProgress:
+        """Nobody knows: the attempt blocks everything but looking up."""
+        async with self._db.transaction(subject.scope) as tx:
+            book = await self._reopen(tx, subject)
+            if book.attempt.status not in (_A.CAPTURED, _A.VOIDED, _A.DECLINED, _A.EXPIRED):
+                await book.change_attempt(status=_A.UNKNOWN)
+                await book.story("outcome_unknown")
+            return await self._progress(tx, subject, book)
+
+    async def _open(
+        self, scope: Scope, payment_id: str, as_of: datetime, notices: str = ""
+    ) -> tuple[Subject, PaymentOrder]:
+        async with self._db.transaction(scope) as tx:
+            payment = await self._locked(tx, payment_id)
+            attempt = await current_attempt(tx, payment_id) or await add_attempt(tx, scope, payment, as_of)
+            subject = await self._subject(tx, scope, payment, attempt, as_of, notices)
+            return subject, await order_for(tx, payment, attempt, subject.rail)
+
+    async def _subject(
+        self, tx: Tx, scope: Scope, payment: Payment, attempt: PaymentAttempt, as_of: datetime, notices: str
+    ) -> Subject:
+        return Subject(scope, payment, attempt, await self._rails.of(tx, attempt.provider), as_of, notices)
+
+    async def _locked(self, tx: Tx, payment_id: str) -> Payment:
+        payment = await get_payment(tx, payment_id, lock=True)
+        if payment is None:
+            raise NotFound("payment")
+        return payment
+
+    async def _book(self, tx: Tx, subject: Subject) -> Book:
+        lifetime = subject.rail.capabilities.authorization_lifetime
+        return await open_book(
+            tx,
+            subject.scope,
+            subject.payment,
+            subject.attempt,
+            lifetime=lifetime,
+            as_of=subject.as_of,
+            notices=subject.notices,
+        )
+
+    async def _reopen(self, tx: Tx, subject: Subject) -> Book:
+        """Lock and read again: while the provider was asked, a webhook may have told already."""
+        payment = await self._locked(tx, subject.payment.id)
+        attempt = await get_attempt(tx, subject.attempt.reference)
+        assert attempt is not None
+        subject = Subject(subject.scope, payment, attempt, subject.rail, subject.as_of, subject.notices)
+        return await self._book(tx, subject)
+
+    async def _report(self, subject: Subject) -> PaymentProgress:
+        async with self._db.transaction(subject.scope) as tx:
+            return await self._progress(tx, subject, await self._reopen(tx, subject))
+
+    async def _progress(self, tx: Tx, subject: Subject, book: Book | None = None) -> PaymentProgress:
+        """Decide the next step and when, and write it down for operators and the test clock."""
+        book = book or await self._reopen(tx, subject)
+        payment, attempt, as_of = book.payment, book.attempt, book.as_of
+        unknown = unknown_attempt(attempt)
+        lapsed = payment.status is _P.REQUIRES_ACTION and payment.expires_at is not None and payment.expires_at <= as_of
+        step = next_step(
+            status=payment.status,
+            attempt=attempt.status,
+            capture_now=payment.capture == "immediate",
+            cancel=payment.cancel_reason is not None or _unwanted(book),
+            lapsed=lapsed,
+        )
+        blocked, at, checks = None, None, 0
+        if step is PaymentStep.WAIT:
+            checks = payment.checks + 1
+            at = as_of + next_check(payment.checks, unknown=unknown)
+            if payment.expires_at is not None and not unknown and payment.status is _P.REQUIRES_ACTION:
+                at = min(at, payment.expires_at)
+            if unknown and checks > GIVE_UP_CHECKS:
+                blocked = "unknown_outcome"
+                detail: dict[str, object] = {"payment_id": payment.id, "checks": checks}
+                await open_case(
+                    tx, subject.scope, kind="unknown_outcome", subject_id=attempt.reference, detail=detail, as_of=as_of
+                )
+        await change_payment(tx, payment.id, next_action_at=at, blocked_reason=blocked, checks=checks)
+        return PaymentProgress(status=payment.status, step=step, next_action_at=at, blocked_reason=blocked)
+
+
+def _unwanted(book: Book) -> bool:
+    """The campaign was decided, and this payment has not brought its money, or would be captured only now."""
+    closed = book.campaign is not None and book.campaign.status not in TAKES_MONEY
+    return closed and (book.payment.status in AWAITS_PROVIDER or book.payment.capture == "immediate")
+
+
+def _page_is_lost(book: Book, answer: RailAnswer) -> bool:
+    """The payment exists at the provider, but its hosted page's address was in the answer that was lost: nobody can pay
+    there, so a fresh attempt is made (and a payment that came in after all would be a late success)."""
+    nowhere = answer.next_action is None and book.payment.next_action is None
+    return answer.fact is PaymentFact.REQUIRES_ACTION and nowhere and book.payment.status is _P.CREATED
+
+
+async def add_attempt(tx: Tx, scope: Scope, payment: Payment, as_of: datetime) -> PaymentAttempt:
+    """A new attempt under the next ordinal, its reference fixed before any call. The payment's row is locked."""
+    ordinal = payment.attempts + 1
+    attempt = PaymentAttempt(
+        tenant_id=scope.tenant_id,
+        mode=scope.mode,
+        reference=f"ch-{provider_key(f'{scope}/{payment.id}/{ordinal}', length=32)}",
+        payment_id=payment.id,
+        ordinal=ordinal,
+        provider=payment.provider,
+        status=_A.STARTED,
+        amount_minor=payment.amount_minor,
+        currency=payment.currency,
+        started_at=as_of,
+    )
+    await insert(tx, attempt)
+    await change_payment(tx, payment.id, attempts=ordinal)
+    payment.attempts = ordinal
+    return attempt
+
+
+async def order_for(tx: Tx, payment: Payment, attempt: PaymentAttempt, rail: PaymentRail) -> PaymentOrder:
+    """What to ask the rail for. The same attempt always gives the same order, or a replay would be refused."""
+    payer = await get_user(tx, payment.payer_id)
+    assert payer is not None
+    renewal = attempt.ordinal > 1
+    return PaymentOrder(
+        reference=attempt.reference,
+        key=provider_key(f"attempt/{attempt.reference}/start"),
+        amount_minor=attempt.amount_minor,
+        currency=attempt.currency,
+        capture_now=not rail.capabilities.authorize,
+        payer_email=payer.email,
+        return_url=payment.return_url,
+        instrument=payment.instrument,
+        customer=payment.customer if renewal else None,
+        off_session=renewal,
+        save_instrument=payment.capture == "deferred" and rail.capabilities.saved_instrument and not renewal,
+        description=f"{payment.purpose} {payment.subject_id}",
+    )

@@ -1,0 +1,50 @@
+"""The payment process's activities: each is one step of `PaymentSteps`, or an operator's ruling."""
+
+from temporalio import activity
+
+from activities.errors import translated
+from activities.payment_steps import PaymentSteps
+from contracts.payment import PaymentProgress, PaymentTask, RulingTask
+
+
+class PaymentActivities:
+    """Steps of one payment. Every one may be repeated at any time."""
+
+    def __init__(self, steps: PaymentSteps) -> None:
+        self._steps = steps
+
+    @activity.defn
+    async def start_attempt(self, task: PaymentTask) -> PaymentProgress:
+        """Ask the provider for the payment."""
+        async with translated():
+            return await self._steps.start(task.scope, task.payment_id, task.as_of)
+
+    @activity.defn
+    async def check_attempt(self, task: PaymentTask) -> PaymentProgress:
+        """Fetch the truth from the provider and apply it."""
+        async with translated():
+            return await self._steps.check(task.scope, task.payment_id, task.as_of)
+
+    @activity.defn
+    async def capture_attempt(self, task: PaymentTask) -> PaymentProgress:
+        """Take the authorized money."""
+        async with translated():
+            return await self._steps.capture(task.scope, task.payment_id, task.as_of)
+
+    @activity.defn
+    async def void_attempt(self, task: PaymentTask) -> PaymentProgress:
+        """Release what the provider holds."""
+        async with translated():
+            return await self._steps.void(task.scope, task.payment_id, task.as_of)
+
+    @activity.defn
+    async def load_payment(self, task: PaymentTask) -> PaymentProgress:
+        """Read where the payment stands."""
+        async with translated():
+            return await self._steps.load(task.scope, task.payment_id, task.as_of)
+
+    @activity.defn
+    async def apply_ruling(self, task: RulingTask) -> PaymentProgress:
+        """Apply an operator's answer about an unknown outcome."""
+        async with translated():
+            return await self._steps.rule(task.scope, task.payment_id, task.as_of, task.ruling)

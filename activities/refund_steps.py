@@ -1,0 +1,186 @@
+"""One refund, from requested to a definite end: send or look up, then book the answer with all its consequences."""
+
+from datetime import datetime, timedelta
+
+from activities.book import Book, open_book
+from activities.effects import Effect, Effects, Settled
+from activities.gateways.protocols import (
+    PaymentRail,
+    RailUnknown,
+    RefundAnswer,
+    RefundFact,
+    RefundOrder,
+    Resolution,
+)
+from activities.late_money import request_refund
+from activities.rails import Rails
+from contracts.base import Scope
+from contracts.ids import provider_key
+from contracts.payment import RefundProgress
+from domain import accounts
+from domain.errors import NotFound
+from domain.investment import InvestmentStatus
+from domain.money import Money
+from domain.payment import REFUND, RefundStatus, next_check
+from infra.database import Database, Tx
+from models import ledger
+from models.base import move, update
+from models.case import open_case, resolve_case
+from models.payment import (
+    PaymentAttempt,
+    Refund,
+    add_refunded,
+    attempts_of,
+    get_attempt,
+    get_payment,
+    get_refund,
+)
+
+_R = RefundStatus
+CAMPAIGN_FAILED = "campaign_failed"
+"""The reason of refunds that a failed campaign owes its investors."""
+
+
+class RefundSteps:
+    """Needs the database, the rails and the effect helper; holds no state of its own."""
+
+    def __init__(self, db: Database, rails: Rails, effects: Effects) -> None:
+        self._db, self._rails, self._effects = db, rails, effects
+
+    async def advance(self, scope: Scope, refund_id: str, as_of: datetime, *, notices: str = "") -> RefundProgress:
+        """Take the refund one step on. A final one is only reported."""
+        async with self._db.transaction(scope) as tx:
+            refund = await get_refund(tx, refund_id, lock=True)
+            if refund is None:
+                raise NotFound("refund")
+            if REFUND.is_terminal(refund.status):
+                return RefundProgress(status=refund.status)
+            attempt = await get_attempt(tx, refund.attempt_reference)
+            assert attempt is not None
+            rail = await self._rails.of(tx, refund.provider)
+        try:
+            settled = await self._ask(scope, refund, attempt, rail)
+        except RailUnknown:
+            return await self._wait(scope, refund_id, as_of, RefundStatus.UNKNOWN)
+        async with self._db.transaction(scope) as tx:
+            return await self._book(tx, scope, refund_id, settled, rail, as_of, notices or refund_id)
+
+    async def request_for_pledge(self, scope: Scope, payment_id: str, as_of: datetime) -> str:
+        """Reserve the refund of a captured pledge and mark the pledge; returns its id. Asking again finds the first."""
+        async with self._db.transaction(scope) as tx:
+            payment = await get_payment(tx, payment_id, lock=True)
+            assert payment is not None
+            attempt = next(each for each in await attempts_of(tx, payment_id) if each.captured_minor)
+            book = await open_book(tx, scope, payment, attempt, lifetime=timedelta(0), as_of=as_of)
+            amount = Money(attempt.captured_minor, attempt.currency)
+            refund = await request_refund(book, book.destination, amount, reason=CAMPAIGN_FAILED)
+            await book.move_pledge(InvestmentStatus.REFUNDING)
+            return refund.id
+
+    async def _ask(
+        self, scope: Scope, refund: Refund, attempt: PaymentAttempt, rail: PaymentRail
+    ) -> Settled[RefundAnswer]:
+        order = RefundOrder(
+            reference=refund.id.replace("_", "-"),
+            key=provider_key(f"refund/{refund.id}"),
+            payment_reference=attempt.reference,
+            provider_id=attempt.provider_id or "",
+            amount_minor=refund.amount_minor,
+            currency=refund.currency,
+        )
+        effect = Effect(
+            scope=scope,
+            key=f"refund/{refund.id}",
+            provider=refund.provider,
+            operation="refund",
+            request=order,
+            answer=RefundAnswer,
+            exclusive=rail.capabilities.resolution is not Resolution.REPLAY,
+        )
+        if refund.status is _R.PENDING:
+            answer = await rail.look_up_refund(order, refund_provider_id=refund.provider_id)
+            return Settled(effect, answer=answer)
+
+        async def resolve(age_seconds: int) -> RefundAnswer | None:
+            found = await rail.look_up_refund(order, refund_provider_id=refund.provider_id)
+            if found.fact is not RefundFact.ABSENT:
+                return found
+            if age_seconds < rail.capabilities.not_found_grace.total_seconds():
+                raise RailUnknown("absent_within_grace")
+            return None
+
+        return await self._effects.run(effect, lambda: rail.refund(order), resolve)
+
+    async def _book(
+        self, tx: Tx, scope: Scope, refund_id: str, settled: Settled[RefundAnswer], rail: PaymentRail,
+        as_of: datetime, notices: str,
+    ) -> RefundProgress:  # fmt: skip
+        """Record the answer and its consequences."""
+        refund = await get_refund(tx, refund_id)
+        assert refund is not None
+        payment = await get_payment(tx, refund.payment_id, lock=True)
+        refund = await get_refund(tx, refund_id, lock=True)
+        assert payment is not None and refund is not None
+        await settled.record(tx)
+        attempt = await get_attempt(tx, refund.attempt_reference)
+        assert attempt is not None
+        lifetime = rail.capabilities.authorization_lifetime
+        book = await open_book(tx, scope, payment, attempt, lifetime=lifetime, as_of=as_of, notices=notices)
+        answer = settled.answer
+        if REFUND.is_terminal(refund.status):
+            return RefundProgress(status=refund.status)
+        if answer is None or answer.fact is RefundFact.FAILED:
+            code = settled.refusal or (answer.code if answer else None) or "refused"
+            return await self._failed(book, refund, code)
+        if answer.fact is RefundFact.SUCCEEDED:
+            return await self._succeeded(book, refund, answer)
+        if answer.provider_id and refund.provider_id is None:
+            await update(tx, Refund, {"id": refund.id}, {"provider_id": answer.provider_id})
+        return await self._wait_in(tx, refund, as_of, RefundStatus.PENDING)
+
+    async def _succeeded(self, book: Book, refund: Refund, answer: RefundAnswer) -> RefundProgress:
+        post = accounts.refund_succeeded(f"refund/{refund.id}/post", hold=f"refund/{refund.id}/hold", as_of=book.as_of)
+        await ledger.post(book.tx, post)
+        await move(
+            book.tx, Refund, REFUND, refund.id, _R.SUCCEEDED, provider_id=answer.provider_id, next_action_at=None
+        )
+        await add_refunded(book.tx, refund, counts_for_payment=book.payment.captured_minor > 0)
+        for kind in ("late_success", "amount_mismatch"):
+            await resolve_case(
+                book.tx,
+                book.scope,
+                kind=kind,
+                subject_id=refund.attempt_reference,
+                resolution="refunded",
+                as_of=book.as_of,
+            )
+        await book.story("refund_succeeded", refund_id=refund.id, amount_minor=refund.amount_minor)
+        await book.move_pledge(InvestmentStatus.REFUNDED)
+        await book.notify("refund_sent", once=refund.id)
+        return RefundProgress(status=_R.SUCCEEDED)
+
+    async def _failed(self, book: Book, refund: Refund, code: str) -> RefundProgress:
+        void = accounts.refund_failed(f"refund/{refund.id}/void", hold=f"refund/{refund.id}/hold", as_of=book.as_of)
+        await ledger.post(book.tx, void)
+        changes = {"error_code": code, "blocked_reason": "refund_failed", "next_action_at": None}
+        await move(book.tx, Refund, REFUND, refund.id, _R.FAILED, **changes)
+        detail: dict[str, object] = {"code": code, "amount_minor": refund.amount_minor}
+        await open_case(
+            book.tx, book.scope, kind="failed_refund", subject_id=refund.id, detail=detail, as_of=book.as_of
+        )
+        await book.story("refund_failed", refund_id=refund.id, code=code)
+        await book.move_pledge(InvestmentStatus.CAPTURED)
+        return RefundProgress(status=_R.FAILED)
+
+    async def _wait(self, scope: Scope, refund_id: str, as_of: datetime, status: RefundStatus) -> RefundProgress:
+        async with self._db.transaction(scope) as tx:
+            refund = await get_refund(tx, refund_id, lock=True)
+            assert refund is not None
+            return await self._wait_in(tx, refund, as_of, status)
+
+    async def _wait_in(self, tx: Tx, refund: Refund, as_of: datetime, status: RefundStatus) -> RefundProgress:
+        at = as_of + next_check(refund.checks, unknown=True)
+        changes = {"next_action_at": at, "checks": refund.checks + 1}
+        if not await move(tx, Refund, REFUND, refund.id, status, **changes):
+            await update(tx, Refund, {"id": refund.id}, changes)
+        return RefundProgress(status=status, next_action_at=at)

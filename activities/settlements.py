@@ -1,0 +1,123 @@
+"""Settlement activities: a range of lines, each carried out by the same steps as a single payment or refund."""
+
+import asyncio
+from datetime import datetime
+
+import structlog
+from temporalio import activity
+
+from activities.effects import heartbeating
+from activities.errors import translated
+from activities.gateways.protocols import RailNotSent
+from activities.payment_steps import PaymentSteps
+from activities.refund_steps import RefundSteps
+from activities.renewals import Renewals
+from contracts.base import Scope
+from contracts.campaign import SettlementProgress, SettlementRange, SettlementTask
+from contracts.payment import PaymentProgress
+from domain.payment import PaymentStatus, PaymentStep, RefundStatus, next_check
+from infra.database import Database
+from models.case import open_case
+from models.payment import get_payment
+from models.settlement import SettlementLine, change_line, change_settlement, count_lines, open_lines
+
+log = structlog.get_logger(__name__)
+LINES_AT_ONCE = 8
+"""Lines of a range in flight together, well under the pool's size."""
+_P = PaymentStatus
+
+
+class SettlementActivities:
+    """Carries out and counts lines."""
+
+    def __init__(self, db: Database, steps: PaymentSteps, refunds: RefundSteps, renewals: Renewals) -> None:
+        self._db, self._steps, self._refunds, self._renewals = db, steps, refunds, renewals
+
+    @activity.defn
+    async def settle_range(self, task: SettlementRange) -> None:
+        """Every open line of the range that wants work now, a few at a time. Lines that are final are not touched."""
+        async with self._db.transaction(task.scope) as tx:
+            lines = await open_lines(tx, task.settlement_id, task.first, task.last, task.as_of)
+        slots = asyncio.Semaphore(LINES_AT_ONCE)
+
+        async def one(line: SettlementLine) -> None:
+            async with slots:
+                await self._settle_line(task.scope, line, task.as_of)
+
+        async with translated(), heartbeating(), asyncio.TaskGroup() as group:
+            for line in lines:
+                group.create_task(one(line))
+
+    async def _settle_line(self, scope: Scope, line: SettlementLine, as_of: datetime) -> None:
+        """Take one line on, and write down where it stands. Nothing was sent: it waits for the next pass."""
+        try:
+            status, code, at = await self._carry_out(scope, line, as_of)
+        except RailNotSent as error:
+            log.info("settlement.line_deferred", settlement=line.settlement_id, line=line.line_no, code=error.code)
+            status, code, at = line.status, error.code, as_of + next_check(line.tries, unknown=True)
+        async with self._db.transaction(scope) as tx:
+            await change_line(tx, line, status=status, error_code=code, next_action_at=at)
+            if status == "failed":
+                detail: dict[str, object] = {"settlement_id": line.settlement_id, "action": line.action, "code": code}
+                await open_case(
+                    tx, scope, kind="failed_line", subject_id=line.investment_id, detail=detail, as_of=as_of
+                )
+
+    async def _carry_out(
+        self, scope: Scope, line: SettlementLine, as_of: datetime
+    ) -> tuple[str, str | None, datetime | None]:
+        if line.action == "renew":
+            progress = await self._renewals.renew(scope, line.payment_id, as_of, notices=line.settlement_id)
+            waits = progress.step is PaymentStep.WAIT
+            return ("unknown", None, progress.next_action_at) if waits else ("done", None, None)
+        if line.action == "refund":
+            return await self._refund(scope, line, as_of)
+        progress = await self._steps.load(scope, line.payment_id, as_of)
+        if progress.step is PaymentStep.WAIT and progress.status is _P.REQUIRES_CAPTURE:
+            progress = await self._steps.check(scope, line.payment_id, as_of)
+        if progress.status is _P.REQUIRES_CAPTURE and progress.step is not PaymentStep.WAIT:
+            act = self._steps.capture if line.action == "capture" else self._steps.void
+            progress = await act(scope, line.payment_id, as_of, notices=line.settlement_id)
+        return await self._outcome(scope, line, progress, as_of)
+
+    async def _outcome(
+        self, scope: Scope, line: SettlementLine, progress: PaymentProgress, as_of: datetime
+    ) -> tuple[str, str | None, datetime | None]:
+        if progress.status is _P.REQUIRES_CAPTURE:
+            return "unknown", None, progress.next_action_at or as_of + next_check(line.tries, unknown=True)
+        if line.action == "capture":
+            if progress.status is _P.SUCCEEDED:
+                return "done", None, None
+            async with self._db.transaction(scope) as tx:
+                payment = await get_payment(tx, line.payment_id)
+            canceled = progress.status is _P.CANCELED
+            return ("done" if canceled else "failed"), payment.error_code if payment else None, None
+        if progress.status is _P.SUCCEEDED:  # taken after all, while we were letting it go
+            return await self._refund(scope, line, as_of)
+        return "done", None, None
+
+    async def _refund(
+        self, scope: Scope, line: SettlementLine, as_of: datetime
+    ) -> tuple[str, str | None, datetime | None]:
+        refund_id = await self._refunds.request_for_pledge(scope, line.payment_id, as_of)
+        progress = await self._refunds.advance(scope, refund_id, as_of, notices=line.settlement_id)
+        if progress.status is RefundStatus.SUCCEEDED:
+            return "done", None, None
+        if progress.status is RefundStatus.FAILED:
+            return "failed", "refund_failed", None
+        return ("unknown" if progress.status is RefundStatus.UNKNOWN else "pending"), None, progress.next_action_at
+
+    @activity.defn
+    async def settlement_progress(self, task: SettlementTask) -> SettlementProgress:
+        """Count what is left, and record it for operators and the campaign."""
+        async with translated(), self._db.transaction(task.scope) as tx:
+            counts = await count_lines(tx, task.settlement_id)
+            at = (counts.next_action_at or task.as_of) if counts.open else None
+            await change_settlement(
+                tx,
+                task.settlement_id,
+                status="running" if counts.open else "completed",
+                next_action_at=at,
+                blocked_reason="failed_lines" if counts.failed and not counts.open else None,
+            )
+            return SettlementProgress(open=counts.open, done=counts.done, failed=counts.failed, next_action_at=at)

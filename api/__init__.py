@@ -1,0 +1,1 @@
+"""HTTP: authenticate, validate, commit the command, read projections."""

@@ -1,0 +1,102 @@
+"""The HTTP application: assembles what the other modules define, and nothing else.
+
+It starts, and accepts commands, while Temporal is down; Postgres may come up after it.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+import httpx
+from fastapi import FastAPI
+from temporalio.client import Client
+
+from api import errors
+from api.auth import Passwords, Tokens
+from api.limits import Limits
+from api.routes import admin_outbox, auth, campaigns, clock, health, investments, ledger, operations, payments, webhooks
+from infra import logging
+from infra.crypto import Vault, token_key
+from infra.database import Database, Tx
+from infra.delivery import ClientFactory, TemporalLink
+from infra.settings import Settings
+from models.clock import business_now
+
+ROUTERS = (
+    health.router,
+    auth.router,
+    campaigns.router,
+    investments.router,
+    payments.router,
+    ledger.router,
+    webhooks.router,
+    clock.router,
+    operations.router,
+    admin_outbox.router,
+)
+
+DESCRIPTION = """
+Community finance on durable workflows. Amounts are integers of minor units. Every POST that moves or promises money
+takes an `Idempotency-Key`; a repeat answers as the first did. Errors are RFC 9457 problems with a stable `code`.
+"""
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    database: Database | None = None,
+    temporal: ClientFactory | None = None,
+    business_now: Callable[[Tx], Awaitable[datetime]] = business_now,
+) -> FastAPI:
+    """The application. Without arguments it reads the environment (uvicorn's factory mode).
+
+    `database` replaces the app role's pool (it is opened here), `temporal` the connection to Temporal, `business_now`
+    the clock commands read. Raises infra.crypto.CryptoError when the token key is missing.
+    """
+    settings = settings or Settings()
+    logging.configure(settings.log_level)
+    app = FastAPI(
+        title="Chama",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=_lifespan,
+        responses=errors.RESPONSES,
+    )
+    app.state.settings = settings
+    app.state.database = database or Database(settings.app_url, name="api", max_size=settings.database_pool_max)
+    app.state.auth_database = Database(settings.role_url("chama_auth"), name="api auth", max_size=4)
+    app.state.temporal = TemporalLink(temporal or (lambda: _connect(settings)))
+    app.state.tokens = Tokens(token_key(settings), settings.token_seconds)
+    app.state.passwords = Passwords()
+    app.state.vault = Vault.from_settings(settings)
+    app.state.http = httpx.AsyncClient(follow_redirects=False)
+    app.state.business_now = business_now
+    errors.install(app)
+    app.add_middleware(
+        Limits,
+        body_max=settings.max_body_bytes,
+        body_seconds=settings.body_seconds,
+        https=settings.public_url.startswith("https://"),
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    return app
+
+
+async def _connect(settings: Settings) -> Client:
+    from infra.temporal import connect
+
+    return await connect(settings)
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Open the pools (they connect in the background) and close them."""
+    await app.state.database.open()
+    await app.state.auth_database.open()
+    try:
+        yield
+    finally:
+        await app.state.database.close()
+        await app.state.auth_database.close()
+        await app.state.http.aclose()

@@ -1,0 +1,26 @@
+"""Newest-first lists: the query parameters every one of them takes, and the reading of its cursor."""
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Query
+
+from api.envelope import decode_cursor
+from domain.errors import BadRequest
+
+Limit = Annotated[int, Query(ge=1, le=100, description="Rows a page")]
+Cursor = Annotated[str | None, Query(max_length=512, description="`meta.next_cursor` of the page before")]
+
+
+def before(cursor: str | None) -> tuple[datetime, str] | None:
+    """(created_at, id) of the last row seen. Raises BadRequest `invalid_cursor`."""
+    if cursor is None:
+        return None
+    stamp, row_id = decode_cursor(cursor, str, str)
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError as error:
+        raise BadRequest("invalid_cursor", "The cursor is not one this list gave out.", field="cursor") from error
+    if moment.tzinfo is None:
+        raise BadRequest("invalid_cursor", "The cursor is not one this list gave out.", field="cursor")
+    return moment, row_id

@@ -1,0 +1,100 @@
+"""Investments: lists, details with timeline, and canceling before capture."""
+
+from typing import Annotated
+
+from fastapi import Request
+from starlette.responses import JSONResponse
+
+from api.auth import Principal
+from api.commands import Reply, Unit, execute
+from api.dependencies import requires
+from api.envelope import Envelope, api_router, page, success
+from api.paging import Cursor, Limit, before
+from api.policy import authorize
+from api.views import InvestmentView, investment_view, next_page
+from contracts.ids import workflow_id
+from contracts.payment import PaymentInput
+from contracts.visibility import ENTITY
+from domain.campaign import CampaignStatus
+from domain.errors import Conflict, NotFound
+from domain.investment import CANCELABLE
+from infra.database import Database
+from models import timeline
+from models.campaign import get_campaign
+from models.investment import get_investment, investments_page
+from models.payment import change_payment, get_payment
+from models.user import Role
+
+router = api_router(prefix="/v1", tags=["investments"])
+_OPEN = (CampaignStatus.LIVE, CampaignStatus.WAITING_FUNDS)
+
+
+@router.get("/investments", response_model=Envelope[list[InvestmentView]])
+async def list_investments(
+    request: Request,
+    principal: Annotated[Principal, requires("investment.read")],
+    campaign_id: str | None = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> JSONResponse:
+    """One's own, newest first; an admin sees everybody's."""
+    investor = None if principal.role is Role.ADMIN else principal.user_id
+    database: Database = request.app.state.database
+    async with database.transaction(principal.scope) as tx:
+        rows = await investments_page(
+            tx, investor_id=investor, campaign_id=campaign_id, before=before(cursor), limit=limit
+        )
+    return page(request, [investment_view(principal.scope, row) for row in rows], next_page(rows, limit))
+
+
+@router.get("/investments/{investment_id}", response_model=Envelope[InvestmentView])
+async def read_investment(
+    request: Request, investment_id: str, principal: Annotated[Principal, requires("investment.read")]
+) -> JSONResponse:
+    """One investment, what happens to it next, and its timeline."""
+    database: Database = request.app.state.database
+    async with database.transaction(principal.scope) as tx:
+        investment = await get_investment(tx, investment_id)
+        if investment is None:
+            raise NotFound("investment")
+        authorize(principal, "investment.read", owner_id=investment.investor_id)
+        payment = await get_payment(tx, investment.payment_id)
+        story = await timeline.entries(tx, investment_id)
+    return success(request, investment_view(principal.scope, investment, payment, story))
+
+
+@router.post("/investments/{investment_id}/cancel", status_code=202, response_model=Envelope[InvestmentView])
+async def cancel_investment(
+    request: Request, investment_id: str, principal: Annotated[Principal, requires("investment.cancel")]
+) -> JSONResponse:
+    """Take a pledge back before its money is captured. What is held is released; a charge that wins the race is refunded."""
+
+    async def handle(unit: Unit) -> Reply:
+        found = await get_investment(unit.tx, investment_id)
+        if found is None:
+            raise NotFound("investment")
+        authorize(principal, "investment.cancel", owner_id=found.investor_id)
+        payment = await get_payment(unit.tx, found.payment_id, lock=True)
+        investment = await get_investment(unit.tx, investment_id, lock=True)
+        assert investment is not None and payment is not None
+        campaign = await get_campaign(unit.tx, investment.campaign_id)
+        assert campaign is not None
+        if investment.status not in CANCELABLE:
+            raise Conflict("not_cancelable", f"The investment is {investment.status}; it can no longer be canceled.")
+        if campaign.status not in _OPEN:
+            raise Conflict("campaign_closed", "The campaign has been decided; its settlement is under way.")
+        if payment.cancel_reason is None:
+            await change_payment(unit.tx, payment.id, cancel_reason="canceled_by_investor")
+            await unit.timeline(investment.id, "cancel_requested")
+            await unit.audit("investment.cancel_requested", "investment", investment.id)
+        await unit.signal_with_start(
+            "PaymentWorkflow",
+            workflow_id("payment", unit.scope, payment.id),
+            PaymentInput(scope=unit.scope, payment_id=payment.id, as_of=unit.as_of, resume=True),
+            "cancel_requested",
+            search_attributes={ENTITY.name: payment.id},
+            summary=f"payment {payment.id}",
+        )
+        return Reply(202, investment_view(unit.scope, investment, payment))
+
+    return await execute(request, principal, "investment.cancel", None, handle)

@@ -1,0 +1,123 @@
+"""The door for providers: verify on the raw bytes, store once, answer 2xx; everything else happens afterwards.
+
+`/v1/webhooks/payments/{provider}/{endpoint_id}` names one tenant's account. `/v1/webhooks/payments` and
+`/webhooks/payment` stand for the default tenant's test account, the provider being known by its signature header.
+"""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+from fastapi import Request
+from starlette.responses import JSONResponse
+
+from activities.gateways.protocols import SignatureRefused, WebhookEvent
+from activities.gateways.registry import RailAccount, build_rail
+from api.commands import Unit, run_unit
+from api.dependencies import PUBLIC
+from api.envelope import api_router, success
+from contracts.base import Mode, Scope
+from contracts.ids import workflow_id
+from contracts.inbox import InboxInput
+from contracts.visibility import ENTITY
+from domain.errors import NotFound, Unauthenticated
+from domain.payment import AWAITS_PROVIDER
+from infra.database import Database
+from models.payment import attempt_of_provider_id, get_attempt, get_payment
+from models.provider import ProviderAccount, account_by_endpoint, account_for_alias, sealing_purpose
+from models.webhook import InboxEvent, receive, refuse
+
+log = structlog.get_logger(__name__)
+router = api_router(tags=["webhooks"])
+_SIGNED_BY: Final = {"stripe-signature": "stripe", "x-paystack-signature": "paystack"}
+
+
+@router.post("/v1/webhooks/payments/{provider}/{endpoint_id}", dependencies=[PUBLIC])
+async def receive_webhook(request: Request, provider: str, endpoint_id: str) -> JSONResponse:
+    """One event of one account. 401 for anything the provider did not sign."""
+    auth_database: Database = request.app.state.auth_database
+    async with auth_database.transaction() as tx:
+        account = await account_by_endpoint(tx, endpoint_id)
+    if account is None or account.provider != provider:
+        raise NotFound("webhook endpoint")
+    return await _take(request, account)
+
+
+@router.post("/v1/webhooks/payments", dependencies=[PUBLIC])
+@router.post("/webhooks/payment", dependencies=[PUBLIC], include_in_schema=False)
+async def receive_for_default_tenant(request: Request) -> JSONResponse:
+    """The same, for the default tenant."""
+    provider = next((name for header, name in _SIGNED_BY.items() if header in request.headers), None)
+    if provider is None:
+        raise Unauthenticated("signature_refused", "The request carries no provider's signature.")
+    auth_database: Database = request.app.state.auth_database
+    async with auth_database.transaction() as tx:
+        account = await account_for_alias(tx, request.app.state.settings.default_tenant, Mode.TEST, provider)
+    if account is None:
+        raise NotFound("webhook endpoint")
+    return await _take(request, account)
+
+
+async def _take(request: Request, account: ProviderAccount) -> JSONResponse:
+    scope = Scope(tenant_id=account.tenant_id, mode=Mode(account.mode))
+    raw = await request.body()
+    headers: dict[str, str] = {}
+    for name, value in request.headers.items():  # a header sent twice is joined, and so no valid signature
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    try:
+        event = _verify(request, account, raw, headers)
+    except SignatureRefused as refused:
+        database: Database = request.app.state.database
+        async with database.transaction(scope) as tx:
+            await refuse(tx, scope, account_id=account.id, reason=refused.reason, raw=raw)
+        log.warning("webhook.refused", account=account.id, reason=refused.reason)
+        raise Unauthenticated("signature_refused", "The signature does not match.") from None
+
+    async def store(unit: Unit) -> None:
+        await _store(unit, account, event, raw)
+
+    await run_unit(request, scope, f"provider:{account.provider}", "webhook.receive", store)
+    return success(request, {"received": True})
+
+
+def _verify(request: Request, account: ProviderAccount, raw: bytes, headers: dict[str, str]) -> WebhookEvent:
+    vault = request.app.state.vault
+    secret = vault.unseal(account.sealed_secret_key, purpose=sealing_purpose(account, "secret_key"))
+    opened = RailAccount(provider=account.provider, base_url=account.base_url, secret_key=secret)
+    if account.sealed_webhook_secret:
+        hook = vault.unseal(account.sealed_webhook_secret, purpose=sealing_purpose(account, "webhook_secret"))
+        opened = opened.model_copy(update={"webhook_secret": hook})
+    rail = build_rail(opened, request.app.state.http)
+    return rail.verify_webhook(raw, headers, datetime.now(UTC))
+
+
+async def _store(unit: Unit, account: ProviderAccount, event: WebhookEvent, raw: bytes) -> None:
+    """Keep the event, and wake whoever waits for it: the payment's own process while it runs, else the inbox's."""
+    row = InboxEvent(
+        tenant_id=unit.scope.tenant_id,
+        mode=unit.scope.mode,
+        account_id=account.id,
+        provider=account.provider,
+        event_id=event.event_id,
+        kind=event.kind,
+        reference=event.reference,
+        provider_id=event.provider_id,
+        raw=raw,
+    )
+    if await receive(unit.tx, row) is None:
+        return
+    attempt = await get_attempt(unit.tx, event.reference) if event.reference else None
+    if attempt is None and event.provider_id:
+        attempt = await attempt_of_provider_id(unit.tx, account.provider, event.provider_id)
+    payment = await get_payment(unit.tx, attempt.payment_id) if attempt else None
+    if payment is not None and payment.status in AWAITS_PROVIDER:
+        await unit.signal(workflow_id("payment", unit.scope, payment.id), "provider_reported")
+        return
+    await unit.signal_with_start(
+        "InboxWorkflow",
+        workflow_id("inbox", unit.scope, "webhooks"),
+        InboxInput(scope=unit.scope),
+        "event_received",
+        search_attributes={ENTITY.name: "webhooks"},
+        summary="webhook inbox",
+    )

@@ -1,0 +1,213 @@
+"""What the API shows of campaigns, investments, payments and the rest: closed models, so a new column is never exposed."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from api.envelope import encode_cursor
+from contracts.base import Scope
+from contracts.ids import workflow_id
+from contracts.payment import NextAction
+from domain.campaign import CampaignKind, CampaignStatus
+from domain.investment import InvestmentStatus
+from domain.payment import WALLET, PaymentStatus
+from models.campaign import Campaign
+from models.investment import Investment
+from models.payment import Payment, PaymentAttempt, Refund
+from models.timeline import TimelineEntry
+
+
+class MoneyView(BaseModel):
+    """An amount in minor units of its currency."""
+
+    amount: int
+    currency: str
+
+
+class TimelineView(BaseModel):
+    """One thing that happened, at business time."""
+
+    at: datetime
+    event: str
+    detail: dict[str, Any]
+
+
+class CampaignView(BaseModel):
+    """A campaign with its three counters: money is in exactly one of pledged, held and captured."""
+
+    id: str
+    owner_id: str
+    title: str
+    description: str
+    kind: CampaignKind
+    status: CampaignStatus
+    goal: MoneyView
+    cap: MoneyView
+    min_ticket: MoneyView
+    max_per_investor: MoneyView | None
+    pledged: MoneyView
+    held: MoneyView
+    captured: MoneyView
+    profit_share_bps: int
+    success_floor_bps: int
+    waiting_seconds: int
+    deadline_at: datetime
+    verified_at: datetime | None
+    blocked_reason: str | None
+    next_action_at: datetime | None
+    workflow_id: str
+    created_at: datetime
+    timeline: list[TimelineView] | None = None
+
+
+class InvestmentView(BaseModel):
+    """A pledge. `next_action`: what the payer must do to pay, where that is not done by itself."""
+
+    id: str
+    campaign_id: str
+    investor_id: str
+    payment_id: str
+    provider: str
+    amount: MoneyView
+    status: InvestmentStatus
+    next_action: NextAction | None = None
+    blocked_reason: str | None = None
+    next_action_at: datetime | None = None
+    workflow_id: str
+    created_at: datetime
+    timeline: list[TimelineView] | None = None
+
+
+class RefundView(BaseModel):
+    """Money on its way back."""
+
+    id: str
+    amount: MoneyView
+    reason: str
+    status: str
+    created_at: datetime
+
+
+class AttemptView(BaseModel):
+    """One call to a provider."""
+
+    reference: str
+    provider: str
+    provider_id: str | None
+    status: str
+    decline_code: str | None
+
+
+class PaymentView(BaseModel):
+    """Money in: the intent, its attempts and its refunds."""
+
+    id: str
+    purpose: str
+    subject_id: str
+    provider: str
+    amount: MoneyView
+    captured: MoneyView
+    refunded: MoneyView
+    status: PaymentStatus
+    error_code: str | None
+    next_action: NextAction | None
+    expires_at: datetime | None
+    blocked_reason: str | None
+    next_action_at: datetime | None
+    workflow_id: str | None
+    created_at: datetime
+    attempts: list[AttemptView] | None = None
+    refunds: list[RefundView] | None = None
+    timeline: list[TimelineView] | None = None
+
+
+def timeline_view(entries: Sequence[TimelineEntry]) -> list[TimelineView]:
+    """In the order they were recorded."""
+    return [TimelineView(at=each.at, event=each.event, detail=each.detail) for each in entries]
+
+
+def campaign_view(scope: Scope, row: Campaign, story: Sequence[TimelineEntry] | None = None) -> CampaignView:
+    """One campaign as anybody of the tenant sees it."""
+
+    def money(amount_minor: int) -> MoneyView:
+        return MoneyView(amount=amount_minor, currency=row.currency)
+
+    return CampaignView(
+        **row.model_dump(
+            include={
+                "id", "owner_id", "title", "description", "kind", "status", "profit_share_bps", "success_floor_bps",
+                "waiting_seconds", "deadline_at", "verified_at", "blocked_reason", "next_action_at", "created_at",
+            }
+        ),
+        goal=money(row.goal_minor),
+        cap=money(row.cap_minor),
+        min_ticket=money(row.min_ticket_minor),
+        max_per_investor=money(row.max_per_investor_minor) if row.max_per_investor_minor else None,
+        pledged=money(row.pledged_minor),
+        held=money(row.held_minor),
+        captured=money(row.captured_minor),
+        workflow_id=workflow_id("campaign", scope, row.id),
+        timeline=None if story is None else timeline_view(story),
+    )  # fmt: skip
+
+
+def investment_view(
+    scope: Scope, row: Investment, payment: Payment | None = None, story: Sequence[TimelineEntry] | None = None
+) -> InvestmentView:
+    """One pledge; with its payment where the reader wants to know what happens next."""
+    return InvestmentView(
+        **row.model_dump(
+            include={"id", "campaign_id", "investor_id", "payment_id", "provider", "status", "created_at"}
+        ),
+        amount=MoneyView(amount=row.amount_minor, currency=row.currency),
+        next_action=NextAction.model_validate(payment.next_action) if payment and payment.next_action else None,
+        blocked_reason=payment.blocked_reason if payment else None,
+        next_action_at=payment.next_action_at if payment else None,
+        workflow_id=workflow_id("investment", scope, row.id),
+        timeline=None if story is None else timeline_view(story),
+    )
+
+
+def payment_view(
+    scope: Scope,
+    row: Payment,
+    attempts: Sequence[PaymentAttempt] | None = None,
+    refunds: Sequence[Refund] | None = None,
+    story: Sequence[TimelineEntry] | None = None,
+) -> PaymentView:
+    """One payment."""
+
+    def money(amount_minor: int) -> MoneyView:
+        return MoneyView(amount=amount_minor, currency=row.currency)
+
+    shown = {"id", "purpose", "subject_id", "provider", "status", "error_code", "expires_at", "blocked_reason",
+             "next_action_at", "created_at"}  # fmt: skip
+    return PaymentView(
+        **row.model_dump(include=shown),
+        amount=money(row.amount_minor),
+        captured=money(row.captured_minor),
+        refunded=money(row.refunded_minor),
+        next_action=NextAction.model_validate(row.next_action) if row.next_action else None,
+        workflow_id=None if row.provider == WALLET else workflow_id("payment", scope, row.id),
+        attempts=None if attempts is None else [AttemptView(**each.model_dump()) for each in attempts],
+        refunds=None
+        if refunds is None
+        else [
+            RefundView(
+                id=each.id,
+                amount=money(each.amount_minor),
+                reason=each.reason,
+                status=each.status,
+                created_at=each.created_at,
+            )
+            for each in refunds
+        ],
+        timeline=None if story is None else timeline_view(story),
+    )
+
+
+def next_page(rows: Sequence[Campaign | Investment | Payment], limit: int) -> str | None:
+    """The cursor of a newest-first list, None when this page was the last."""
+    return encode_cursor(rows[-1].created_at.isoformat(), rows[-1].id) if len(rows) == limit else None

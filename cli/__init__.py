@@ -1,0 +1,1 @@
+"""The chama command and the embedded stack. Imports everything, imported by nothing."""

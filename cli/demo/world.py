@@ -1,0 +1,195 @@
+"""What a story needs: people with tokens, campaigns, the sandbox's levers, a clock. Everything goes over HTTP."""
+
+import asyncio
+import itertools
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import httpx
+
+from cli.seed import SeedResult, seed
+from cli.stack.stack import Stack
+
+Json = dict[str, Any]
+PASSWORD: Final = "correct-horse-battery"  # noqa: S105 - made-up people of the sandbox tenant
+_POLL_SECONDS: Final = 0.1
+CARD: Final = "pm_card_visa"
+
+
+class StoryFailed(Exception):
+    """What a story expected did not happen; the message says what did."""
+
+
+def expect(condition: bool, text: str) -> None:
+    """Raise StoryFailed unless `condition`."""
+    if not condition:
+        raise StoryFailed(text)
+
+
+@dataclass
+class Person:
+    """Somebody with an account and a token."""
+
+    http: httpx.AsyncClient
+    user_id: str
+    token: str
+    _keys: "itertools.count[int]" = field(default_factory=itertools.count)
+    _salt: str = field(default_factory=lambda: secrets.token_hex(6))
+
+    async def call(self, method: str, path: str, body: Json | None = None, key: str | None = None) -> httpx.Response:
+        """One request as this person; POSTs get a fresh Idempotency-Key unless one is given."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        if method == "POST":
+            headers["Idempotency-Key"] = key or f"{self._salt}-{next(self._keys)}"
+        return await self.http.request(method, path, json=body, headers=headers)
+
+    async def post(self, path: str, body: Json | None = None, key: str | None = None) -> Json:
+        """POST that must succeed; the `data` of the answer."""
+        data: Json = _data(await self.call("POST", path, body, key))
+        return data
+
+    async def get(self, path: str) -> Any:
+        """GET that must succeed; the `data` of the answer."""
+        return _data(await self.call("GET", path))
+
+
+def _data(answer: httpx.Response) -> Any:
+    expect(answer.is_success, f"{answer.request.method} {answer.request.url.path}: {answer.status_code} {answer.text}")
+    return answer.json()["data"]
+
+
+@dataclass
+class World:
+    """One tenant of its own per story, so that stories (and their clocks) do not disturb each other."""
+
+    stack: Stack
+    api: httpx.AsyncClient
+    sandbox: httpx.AsyncClient
+    seeded: SeedResult
+    admin: Person
+    workflow_ids: list[str] = field(default_factory=list)
+
+    @classmethod
+    async def make(cls, stack: Stack, slug: str) -> "World":
+        """A fresh tenant with its provider accounts at the sandbox and its administrator logged in."""
+        sandbox_url = stack.urls["sandbox"]
+        seeded = await seed(stack.settings, sandbox_url, slug)
+        api = httpx.AsyncClient(base_url=stack.urls["api"], timeout=30)
+        sandbox = httpx.AsyncClient(base_url=sandbox_url, timeout=30)
+        admin = await cls._log_in(api, seeded, seeded.admin_email, seeded.admin_password)
+        return cls(stack, api, sandbox, seeded, admin)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.api.aclose()
+        await self.sandbox.aclose()
+
+    @staticmethod
+    async def _log_in(api: httpx.AsyncClient, seeded: SeedResult, email: str, password: str) -> Person:
+        body = {"tenant": seeded.tenant, "mode": seeded.mode, "email": email, "password": password}
+        data = _data(await api.post("/v1/auth/login", json=body))
+        return Person(api, data["user"]["id"], data["access_token"])
+
+    async def person(self, role: str = "investor") -> Person:
+        """Sign somebody up and log in."""
+        email = f"{role}-{secrets.token_hex(4)}@people.test"
+        body = {"tenant": self.seeded.tenant, "mode": self.seeded.mode, "email": email, "password": PASSWORD,
+                "name": f"Demo {role.replace('_', ' ').title()}", "role": role}  # fmt: skip
+        _data(await self.api.post("/v1/auth/signup", json=body))
+        return await self._log_in(self.api, self.seeded, email, PASSWORD)
+
+    async def campaign(self, kind: str, *, goal: int, days: float = 30, currency: str = "NGN", **terms: Any) -> str:
+        """A live campaign of a new business owner; its id."""
+        owner = await self.person("business_owner")
+        now = await self.business_now()
+        body = {"title": "Mama Kemi Bakery", "description": "A second oven.", "kind": kind,
+                "goal": {"amount": goal, "currency": currency},
+                "deadline_at": (now + timedelta(days=days)).isoformat(), **terms}  # fmt: skip
+        made = await owner.post("/v1/campaigns", body)
+        self.workflow_ids.append(made["workflow_id"])
+        await self.admin.post(f"/v1/admin/campaigns/{made['id']}/verify", {"decision": "approve"})
+        return str(made["id"])
+
+    async def invest(
+        self, person: Person, campaign_id: str, amount: int, provider: str, currency: str = "NGN", **more: Any
+    ) -> Json:
+        """Pledge; the answer's data."""
+        body = {"amount": amount, "currency": currency, "provider": provider, **more}
+        made = await person.post(f"/v1/campaigns/{campaign_id}/invest", body)
+        self.workflow_ids.append(made["workflow_id"])
+        return made
+
+    async def deposit(self, person: Person, amount: int, currency: str = "NGN") -> None:
+        """Top a wallet up by card, and wait for the money."""
+        made = await person.post(
+            "/v1/deposits", {"amount": amount, "currency": currency, "provider": "stripe", "instrument": CARD}
+        )
+        self.workflow_ids.append(made["workflow_id"])
+        await self.until(person, f"/v1/payments/{made['id']}", "succeeded")
+
+    async def pay_page(self, next_action: Json | None, button: str = "pay") -> None:
+        """What a browser does on the hosted page: open it, press a button."""
+        expect(next_action is not None and bool(next_action.get("redirect_url")), f"no page to pay on: {next_action}")
+        assert next_action is not None
+        opened = await self.sandbox.get(next_action["redirect_url"])
+        expect(opened.is_success, f"the hosted page answered {opened.status_code}")
+        pressed = await self.sandbox.post(next_action["redirect_url"], data={"choice": button})
+        expect(pressed.status_code < 400, f"the hosted page refused the button: {pressed.status_code}")
+
+    async def until(self, person: Person, path: str, *statuses: str, seconds: float = 60) -> Json:
+        """Read the resource until its status is one of `statuses`."""
+        return await self.until_true(
+            lambda: person.get(path),
+            lambda found: found["status"] in statuses,
+            f"{path} is {'/'.join(statuses)}",
+            seconds,
+        )
+
+    async def until_true(
+        self, read: Callable[[], Awaitable[Any]], good: Callable[[Any], bool], text: str, seconds: float = 60
+    ) -> Any:
+        """Read again and again until `good`; raises StoryFailed with the last thing read."""
+        found: Any = None
+        for _ in range(int(seconds / _POLL_SECONDS)):
+            found = await read()
+            if good(found):
+                return found
+            await asyncio.sleep(_POLL_SECONDS)
+        raise StoryFailed(f"waited {seconds:.0f} s for: {text}; last seen: {str(found)[:600]}")
+
+    async def fault(self, provider: str, operation: str, kind: str, **more: Any) -> None:
+        """Plan one fault at the sandbox."""
+        body = {"secret_key": self.seeded.sandbox_keys[provider], "operation": operation, "kind": kind, **more}
+        (await self.sandbox.post("/_sandbox/faults", json=body)).raise_for_status()
+
+    async def faults_fired(self, provider: str) -> int:
+        """How many planned faults of the account have fired."""
+        answer = await self.sandbox.get("/_sandbox/faults", params={"secret_key": self.seeded.sandbox_keys[provider]})
+        return sum(each["fired"] for each in answer.raise_for_status().json()["faults"])
+
+    async def book(self, provider: str) -> list[Json]:
+        """The provider's own record of this tenant's payments."""
+        answer = await self.sandbox.get("/_sandbox/book", params={"secret_key": self.seeded.sandbox_keys[provider]})
+        payments: list[Json] = answer.raise_for_status().json()["payments"]
+        return payments
+
+    async def start_clock(self) -> None:
+        """Give the tenant a test clock, standing at the real time."""
+        await self.admin.post("/v1/test-clock", {})
+
+    async def business_now(self) -> datetime:
+        """The tenant's business time."""
+        answer = await self.admin.call("GET", "/v1/test-clock")
+        return datetime.fromisoformat(answer.json()["data"]["now"]) if answer.is_success else datetime.now(UTC)
+
+    async def advance(self, **delta: float) -> None:
+        """Move the tenant's clock forward, and wait until everything due on the way has happened."""
+        to = await self.business_now() + timedelta(**delta)
+        await self.admin.post("/v1/test-clock/advance", {"to": to.isoformat()})
+        clock = await self.until_true(
+            lambda: self.admin.get("/v1/test-clock"), lambda c: c["status"] != "advancing", "the clock arrives", 120
+        )
+        expect(clock["status"] == "ready", f"the clock failed: {clock['error']}")

@@ -1,0 +1,81 @@
+"""The bodies of `chama api`, `chama relay`, `chama worker` and `chama sandbox`: one process each.
+
+`hold` is for the supervisor: import everything, then wait for a line on standard input before serving, so that the
+imports overlap with Postgres and Temporal coming up.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+from infra.settings import Settings
+
+
+def api(*, hold: bool) -> None:
+    """Serve HTTP until SIGTERM; requests under way are finished first."""
+    import uvicorn
+
+    from api.main import create_app
+
+    _wait_if(hold)
+    settings = Settings()
+    uvicorn.run(
+        partial(create_app, settings),
+        factory=True,
+        host=settings.api_host,
+        port=settings.api_port,
+        access_log=False,  # the application writes its own, with the request id
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=8,
+    )
+
+
+def worker(*, hold: bool) -> None:
+    """Run workflows and activities until SIGTERM."""
+    import worker as assembly
+
+    _wait_if(hold)
+    assembly.main()
+
+
+def relay(*, hold: bool) -> None:
+    """Deliver the outbox until SIGTERM."""
+    from api.relay import run_relay
+    from infra import logging
+    from infra.database import Database
+    from infra.temporal import connect
+
+    settings = Settings()
+    logging.configure(settings.log_level)
+    _wait_if(hold)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+        database = Database(settings.role_url("chama_relay"), name="chama-relay", max_size=4)
+        await database.open()
+        try:
+            await run_relay(database, partial(connect, settings), stop)
+        finally:
+            await database.close()
+
+    asyncio.run(run())
+
+
+def sandbox(host: str, port: int, book: Path, smtp_port: int | None) -> None:
+    """Serve the providers' simulators until SIGTERM."""
+    from sandbox.server import serve
+
+    serve(host, port, book, smtp_port)
+
+
+def _wait_if(hold: bool) -> None:
+    """Wait for the supervisor's word; leave quietly when it is gone before it came."""
+    if hold and not sys.stdin.readline():
+        # No clean-up to do, and imported libraries' exit handlers have nothing to wait for.
+        os._exit(0)

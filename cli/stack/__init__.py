@@ -1,0 +1,1 @@
+"""Real servers from wheels, started, watched and stopped as one."""

@@ -1,0 +1,23 @@
+"""Messages of the webhook inbox (`workflows/inbox.py`) and of sending notifications."""
+
+from contracts.base import Message, Scope
+
+
+class InboxInput(Message):
+    """Starts (or continues) the draining of one scope's webhook inbox."""
+
+    scope: Scope
+
+
+class InboxProgress(Message):
+    """What a pass did. `wait_seconds`: until the next stored event wants work; None when the inbox is empty."""
+
+    processed: int
+    wait_seconds: int | None = None
+
+
+class NotificationTask(Message):
+    """Send what is queued about a subject (an investment, a payment, a settlement)."""
+
+    scope: Scope
+    subject_id: str

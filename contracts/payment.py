@@ -1,0 +1,95 @@
+"""Messages of the payment and refund processes (`workflows/payment.py`, `workflows/refund.py`)."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from contracts.base import Message, Scope
+from domain.payment import PaymentStatus, PaymentStep, RefundStatus
+
+
+class NextAction(Message):
+    """What the payer must do next: open `redirect_url`, or finish with the provider's client library and `client_token`."""
+
+    kind: Literal["redirect", "client_token"]
+    redirect_url: str | None = None
+    client_token: str | None = None
+
+
+class PaymentInput(Message):
+    """Starts a payment's process. `as_of`: business time at the start.
+
+    `resume`: the payment already has a history (it ended held, or dead) and something new must be done about it; the
+    process reads where it stands instead of starting an attempt.
+    """
+
+    scope: Scope
+    payment_id: str
+    as_of: datetime
+    resume: bool = False
+
+
+class PaymentTask(Message):
+    """One step of one payment, at business time `as_of`."""
+
+    scope: Scope
+    payment_id: str
+    as_of: datetime
+
+
+class PaymentProgress(Message):
+    """Where a payment stands after a step, and what its process does next.
+
+    `next_action_at` (business time) is when to do `step`; None with `step` WAIT means only a message can help.
+    """
+
+    status: PaymentStatus
+    step: PaymentStep
+    next_action_at: datetime | None = None
+    blocked_reason: str | None = None
+
+
+class PaymentResult(Message):
+    """How the process ended. `as_of`: its business time then."""
+
+    status: PaymentStatus
+    as_of: datetime
+
+
+class RulingOutcome(StrEnum):
+    """An operator's answer about an unknown outcome."""
+
+    CHARGED = "charged"
+    NOT_CHARGED = "not_charged"
+
+
+class Ruling(Message):
+    """A named operator says what happened where no look-up could."""
+
+    outcome: RulingOutcome
+    operator_id: str
+    reason: str
+
+
+class RulingTask(Message):
+    """Apply a ruling to a payment."""
+
+    scope: Scope
+    payment_id: str
+    as_of: datetime
+    ruling: Ruling
+
+
+class RefundInput(Message):
+    """Starts a refund's process, and is each of its steps."""
+
+    scope: Scope
+    refund_id: str
+    as_of: datetime
+
+
+class RefundProgress(Message):
+    """Where a refund stands. Open ones are looked up again at `next_action_at`."""
+
+    status: RefundStatus
+    next_action_at: datetime | None = None

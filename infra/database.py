@@ -1,0 +1,70 @@
+"""The connection pool and the one place that commits.
+
+`Database.transaction(scope)` is the only transaction in the product. The scope is set with `set_config(…, true)`, so
+it is gone with the transaction and cannot leak to the next borrower of the connection (RELIABILITY E3).
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, LiteralString
+
+from psycopg import AsyncConnection, sql
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+from contracts.base import Scope
+
+Tx = AsyncConnection[DictRow]
+"""An open transaction. Statements go through it; only `Database.transaction` commits."""
+
+_SET_SCOPE = "select set_config('app.tenant', %s, true), set_config('app.mode', %s, true)"
+
+
+class Database:
+    """A pool of connections of one database role."""
+
+    def __init__(self, url: str, *, name: str, max_size: int = 10) -> None:
+        self._pool: AsyncConnectionPool[Tx] = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=max_size,
+            open=False,
+            timeout=10,
+            kwargs={"row_factory": dict_row, "application_name": name},
+            check=None,
+        )
+
+    async def open(self) -> None:
+        """Start the pool; connections are made in the background, so this succeeds while Postgres is still down."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        await self._pool.close()
+
+    @asynccontextmanager
+    async def transaction(self, scope: Scope | None = None) -> AsyncIterator[Tx]:
+        """One transaction: commits when the block ends, rolls back when it raises.
+
+        Without a scope the app role sees no tenant's rows at all: only the relay, audit and auth roles go without.
+        """
+        async with self._pool.connection() as tx, tx.transaction():
+            if scope is not None:
+                await tx.execute(_SET_SCOPE, (str(scope.tenant_id), str(scope.mode)))
+            yield tx
+
+    @asynccontextmanager
+    async def listening(self, channel: LiteralString) -> AsyncIterator[Tx]:
+        """A connection of its own, outside the pool and outside any transaction, that hears NOTIFY on `channel`."""
+        url = self._pool.conninfo
+        assert isinstance(url, str)
+        kwargs: dict[str, Any] = {"row_factory": dict_row, "autocommit": True, "application_name": f"listen {channel}"}
+        connection: Tx = await AsyncConnection.connect(url, **kwargs)
+        async with connection:
+            await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+            yield connection
+
+
+async def fetch_one(tx: Tx, query: str, params: Any = ()) -> DictRow | None:
+    """The first row, or None."""
+    return await (await tx.execute(query, params)).fetchone()

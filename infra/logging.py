@@ -1,0 +1,68 @@
+"""Structured logs of every process: one JSON object a line (readable colours on a terminal), one correlation id.
+
+The request id bound with `structlog.contextvars.bind_contextvars(request_id=…)` stands on each line of that request.
+Values under names that smell of a secret are starred, and exceptions are logged by type and place, never by message:
+messages of database drivers quote the row.
+"""
+
+import logging
+import sys
+import traceback
+from types import TracebackType
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+_SECRET_WORDS = ("password", "secret", "token", "authorization", "cookie", "api_key", "signature", "credential")
+_FRAMES_MAX = 12
+
+
+def configure(level: str = "INFO", *, as_json: bool | None = None) -> None:
+    """Set up structlog for this process. `as_json` None: JSON unless standard error is a terminal."""
+    use_json = not sys.stderr.isatty() if as_json is None else as_json
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            mask_secrets,
+            place_exception,
+            structlog.processors.JSONRenderer(default=_describe) if use_json else structlog.dev.ConsoleRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+
+
+def mask_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Star every value whose name contains a secret word."""
+    for name in event:
+        if any(word in name.lower() for word in _SECRET_WORDS):
+            event[name] = "***"
+    return event
+
+
+def place_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace `exc_info` by the exception's type and the innermost frames, without its message."""
+    info = event.pop("exc_info", None)
+    error = sys.exc_info()[1] if info is True else info[1] if isinstance(info, tuple) else info
+    if isinstance(error, BaseException):
+        event["error"] = type(error).__name__
+        event["at"] = _frames(error.__traceback__)
+        sqlstate = getattr(error, "sqlstate", None)
+        if sqlstate:
+            event["sqlstate"] = sqlstate
+    return event
+
+
+def _frames(trace: TracebackType | None) -> list[str]:
+    frames = traceback.extract_tb(trace)[-_FRAMES_MAX:]
+    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def _describe(value: object) -> str:
+    """Any value as text; secret types already print as stars."""
+    return str(value)

@@ -1,0 +1,68 @@
+"""Every setting of every process, read once from `CHAMA_*` environment variables. No other module reads the environment."""
+
+from functools import cached_property
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Frozen configuration. Secrets print as stars."""
+
+    model_config = SettingsConfigDict(env_prefix="CHAMA_", frozen=True, extra="ignore")
+
+    database_url: str = ""
+    """The owner's URL (postgresql://user:password@host:port/name): migrations only."""
+    database_role_password: SecretStr = SecretStr("")
+    """The password `chama migrate` gives the roles app, relay, audit and auth, and each process logs in with."""
+    database_pool_max: int = 10
+
+    temporal_address: str = "127.0.0.1:7233"
+    temporal_namespace: str = "default"
+    temporal_ui_url: str = ""
+    payload_keys: dict[str, SecretStr] = {}
+    """Key id → base64 of 32 bytes, for payloads at rest in Temporal (AES-256-GCM)."""
+    payload_key: str = ""
+    """The id of the key that encrypts today; the others only decrypt."""
+
+    vault_key: SecretStr = SecretStr("")
+    """base64 of 32 bytes: seals provider credentials in the database."""
+    token_key: SecretStr = SecretStr("")
+    """base64 of a 32-byte Ed25519 seed: signs access tokens."""
+    token_seconds: int = 3600
+
+    api_host: str = "127.0.0.1"
+    api_port: int = 8000
+    public_url: str = "http://127.0.0.1:8000"
+    max_body_bytes: int = 262_144
+    body_seconds: float = 15.0
+    default_tenant: str = "demo"
+    """The tenant (slug) that the webhook alias paths stand for."""
+
+    smtp_host: str = "127.0.0.1"
+    smtp_port: int = 2525
+    smtp_sender: str = "Chama <no-reply@chama.test>"
+
+    provider_timeout_seconds: float = 10.0
+    activity_timeout_seconds: float = 20.0
+    """Start-to-close of an activity that calls a provider: above the client's own timeout × 1.5."""
+    heartbeat_timeout_seconds: float = 10.0
+    test_clock: bool = False
+    """Whether the Temporal server allows time skipping, and so test-mode tenants may have a clock of their own."""
+    test_clock_url: str = ""
+    """Where the test providers' own clock is moved (POST {secret_key, now}), so that they keep step; empty: nowhere."""
+    worker_build_id: str = "dev"
+    log_level: str = "INFO"
+
+    def role_url(self, role: str) -> str:
+        """The URL with which database role `role` (chama_app, chama_relay, chama_audit, chama_auth) logs in."""
+        parts = urlsplit(self.database_url)
+        host = parts.netloc.rpartition("@")[2]
+        password = quote(self.database_role_password.get_secret_value(), safe="")
+        return urlunsplit(parts._replace(netloc=f"{role}:{password}@{host}"))
+
+    @cached_property
+    def app_url(self) -> str:
+        """The URL of the role the API and the worker use: it owns nothing and sees one tenant at a time."""
+        return self.role_url("chama_app")

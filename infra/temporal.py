@@ -1,0 +1,49 @@
+"""One way to reach Temporal, for every process and test: converter, encryption and sandbox policy come in one plugin.
+
+* Messages are Pydantic models; payloads are AES-256-GCM encrypted, and so are the attributes of failures (an error
+  message can carry a name as well as an input can).
+* The workflow sandbox is strict: a module a workflow file imports outside its passthrough block fails `Worker()`
+  construction instead of being imported again on every run.
+"""
+
+import dataclasses
+
+from temporalio.client import Client
+from temporalio.contrib.pydantic import pydantic_data_converter
+from temporalio.converter import DataConverter, DefaultFailureConverterWithEncodedAttributes
+from temporalio.plugin import SimplePlugin
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.workflow import SandboxImportNotificationPolicy
+
+from infra.crypto import EncryptionCodec
+from infra.settings import Settings
+
+
+def data_converter(settings: Settings) -> DataConverter:
+    """Pydantic in, ciphertext out; failures encoded the same way."""
+    return dataclasses.replace(
+        pydantic_data_converter,
+        payload_codec=EncryptionCodec.from_settings(settings),
+        failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
+    )
+
+
+def sandbox_runner() -> SandboxedWorkflowRunner:
+    """The sandbox with unintentional imports refused."""
+    policy = (
+        SandboxImportNotificationPolicy.WARN_ON_DYNAMIC_IMPORT
+        | SandboxImportNotificationPolicy.RAISE_ON_UNINTENTIONAL_PASSTHROUGH
+    )
+    return SandboxedWorkflowRunner(restrictions=SandboxRestrictions.default.with_import_notification_policy(policy))
+
+
+def plugin(settings: Settings) -> SimplePlugin:
+    """What client, worker and replayer share."""
+    return SimplePlugin("chama", data_converter=data_converter(settings), workflow_runner=sandbox_runner())
+
+
+async def connect(settings: Settings) -> Client:
+    """A connected client. Raises RuntimeError while the server is down."""
+    return await Client.connect(
+        settings.temporal_address, namespace=settings.temporal_namespace, plugins=[plugin(settings)]
+    )

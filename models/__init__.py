@@ -1,0 +1,1 @@
+"""Storage: tables and every SQL statement. No rule, no provider, no Temporal."""

@@ -1,0 +1,110 @@
+"""Campaigns and their three counters. The only writer of `pledged`, `held` and `captured` is `shift`."""
+
+from datetime import datetime, timedelta
+from typing import ClassVar
+
+from sqlmodel import Field
+
+from domain.campaign import CampaignKind, CampaignStatus, Funding
+from domain.investment import Bucket
+from infra.database import Tx
+from models.base import Scoped, by_id, keyset, read_all
+
+
+class Campaign(Scoped, table=True):
+    """A campaign. Amounts in minor units of `currency`, shares in basis points, instants in UTC."""
+
+    __tablename__: ClassVar[str] = "campaigns"
+
+    id: str = Field(primary_key=True)
+    owner_id: str
+    title: str
+    description: str
+    kind: CampaignKind
+    currency: str
+    goal_minor: int
+    cap_minor: int
+    min_ticket_minor: int
+    max_per_investor_minor: int | None = None
+    profit_share_bps: int
+    success_floor_bps: int
+    waiting_seconds: int
+    status: CampaignStatus
+    deadline_at: datetime
+    pledged_minor: int = 0
+    held_minor: int = 0
+    captured_minor: int = 0
+    verified_by: str | None = None
+    verified_at: datetime | None = None
+    outcome: str | None = None
+    blocked_reason: str | None = None
+    next_action_at: datetime | None = None
+    created_at: datetime
+
+    @property
+    def funding(self) -> Funding:
+        """The facts that decide it."""
+        return Funding(
+            kind=self.kind, goal_minor=self.goal_minor, pledged_minor=self.pledged_minor, held_minor=self.held_minor,
+            captured_minor=self.captured_minor, success_floor_bps=self.success_floor_bps,
+        )  # fmt: skip
+
+    @property
+    def waiting(self) -> timedelta:
+        """How long after the deadline slow money may still arrive."""
+        return timedelta(seconds=self.waiting_seconds)
+
+
+async def get_campaign(tx: Tx, campaign_id: str, *, lock: bool = False) -> Campaign | None:
+    """One campaign; `lock` holds the row against every other writer of its counters until the transaction ends."""
+    return await by_id(tx, Campaign, campaign_id, lock=lock)
+
+
+async def campaigns_page(
+    tx: Tx, *, status: CampaignStatus | None, owner_id: str | None, before: tuple[datetime, str] | None, limit: int
+) -> list[Campaign]:
+    """Newest first. `before` is the (created_at, id) of the last one seen."""
+    return await read_all(
+        tx,
+        Campaign,
+        """select * from campaigns
+           where (%(status)s::text is null or status = %(status)s) and (%(owner)s::text is null or owner_id = %(owner)s)
+             and (%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s))
+           order by created_at desc, id desc limit %(limit)s""",
+        {
+            "status": status and str(status),
+            "owner": owner_id,
+            **keyset(before),
+            "limit": limit,
+        },
+    )
+
+
+async def shift(tx: Tx, campaign_id: str, amount_minor: int, source: Bucket | None, target: Bucket | None) -> None:
+    """Move `amount_minor` between the counters; None is outside. The cap is a check constraint on their sum."""
+    change = {each: 0 for each in Bucket}
+    if source is not None:
+        change[source] -= amount_minor
+    if target is not None:
+        change[target] += amount_minor
+    if not any(change.values()):
+        return
+    await tx.execute(
+        """update campaigns set pledged_minor = pledged_minor + %s, held_minor = held_minor + %s,
+           captured_minor = captured_minor + %s, updated_at = now() where id = %s""",
+        (change[Bucket.PLEDGED], change[Bucket.HELD], change[Bucket.CAPTURED], campaign_id),
+    )
+
+
+async def next_renewal(tx: Tx, campaign_id: str, margin: timedelta) -> datetime | None:
+    """When the campaign's authorizations next want care: `margin` before one with a saved instrument lapses (it is
+    renewed), or when one without lapses (it is gone)."""
+    row = await (
+        await tx.execute(
+            """select min(p.authorized_until - case when p.instrument is null then interval '0' else %s end) as at
+               from investments i join payments p on (p.tenant_id, p.mode, p.id) = (i.tenant_id, i.mode, i.payment_id)
+               where i.campaign_id = %s and i.status = 'held' and p.authorized_until is not null""",
+            (margin, campaign_id),
+        )
+    ).fetchone()
+    return row["at"] if row else None

@@ -1,0 +1,131 @@
+"""Business time: a test-mode tenant may have a clock of its own (DESIGN §2.18); everyone else has the real one."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import ClassVar
+
+from psycopg import sql
+
+from contracts.base import Scope
+from infra.database import Tx
+from models.base import Scoped, read
+
+
+class TestClock(Scoped, table=True):
+    """The tenant's clock. It stands still at `now_at` between advances; `target_at` is where an advance is heading."""
+
+    __tablename__: ClassVar[str] = "test_clocks"
+    __test__ = False  # not a test class, whatever pytest thinks of its name
+
+    now_at: datetime
+    target_at: datetime
+    status: str
+    advance_number: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class DueAction:
+    """The next thing that will happen by itself: which workflow acts, and when (business time)."""
+
+    workflow_noun: str
+    entity_id: str
+    at: datetime
+
+
+_OWN_CLOCK = """
+select * from test_clocks
+where tenant_id = nullif(current_setting('app.tenant', true), '')::uuid and mode = current_setting('app.mode', true)"""
+"""Filtered here as well as by row-level security: the auth role, which sees every tenant, asks too (sign-up)."""
+
+
+async def get_clock(tx: Tx, *, lock: bool = False) -> TestClock | None:
+    """The scope's test clock, if it has one."""
+    return await read(tx, TestClock, _OWN_CLOCK + " for update" if lock else _OWN_CLOCK)
+
+
+async def business_now(tx: Tx) -> datetime:
+    """The scope's business time, UTC."""
+    clock = await get_clock(tx)
+    return clock.now_at if clock is not None else datetime.now(UTC)
+
+
+async def create_clock(tx: Tx, scope: Scope, now_at: datetime) -> bool:
+    """Give the scope a clock; False when it has one."""
+    done = await tx.execute(
+        """insert into test_clocks (tenant_id, mode, now_at, target_at, status) values (%s, %s, %s, %s, 'ready')
+           on conflict do nothing""",
+        (scope.tenant_id, scope.mode, now_at, now_at),
+    )
+    return done.rowcount == 1
+
+
+async def set_target(tx: Tx, target_at: datetime) -> int:
+    """Begin an advance; returns its number. The caller holds the clock's lock and has checked that it is ready."""
+    row = await (
+        await tx.execute(
+            """update test_clocks set target_at = %s, status = 'advancing', error = null, updated_at = now(),
+               advance_number = advance_number + 1 returning advance_number""",
+            (target_at,),
+        )
+    ).fetchone()
+    assert row is not None
+    return int(row["advance_number"])
+
+
+async def set_now(tx: Tx, now_at: datetime) -> None:
+    """Move the clock forward, never back."""
+    await tx.execute("update test_clocks set now_at = greatest(now_at, %s), updated_at = now()", (now_at,))
+
+
+async def action_time(tx: Tx, due: DueAction) -> datetime | None:
+    """When the entity acts next, now."""
+    table = {"campaign": "campaigns", "payment": "payments", "refund": "refunds", "settlement": "settlements"}
+    query = sql.SQL("select next_action_at as at from {} where id = %s").format(
+        sql.Identifier(table[due.workflow_noun])
+    )
+    row = await (await tx.execute(query, (due.entity_id,))).fetchone()
+    return row["at"] if row else None
+
+
+async def finish_advance(tx: Tx, *, error: str | None = None) -> None:
+    """The clock stands at its target and is ready again; or it failed, and says why."""
+    await tx.execute(
+        """update test_clocks set status = case when %(error)s::text is null then 'ready' else 'failed' end,
+           error = %(error)s, now_at = case when %(error)s::text is null then target_at else now_at end, updated_at = now()""",
+        {"error": error},
+    )
+
+
+_DUE = """
+select noun, id, at from (
+    select 'campaign' as noun, id, next_action_at as at from campaigns where next_action_at <= %(until)s
+    union all select 'payment', id, next_action_at from payments where next_action_at <= %(until)s
+    union all select 'refund', id, next_action_at from refunds where next_action_at <= %(until)s
+    union all select 'settlement', id, next_action_at from settlements where next_action_at <= %(until)s
+) due where id <> all(%(passed_over)s) order by at, noun, id limit 1
+"""
+
+
+_BUSY = """
+select exists (select 1 from settlements where status = 'running' and (next_action_at is null or next_action_at <= %(now)s))
+    or exists (select 1 from campaigns where status in ('successful', 'failed', 'canceled'))
+    or exists (select 1 from payments where status = 'created' and next_action_at is null)
+    or exists (select 1 from refunds where status = 'requested')
+    or exists (select 1 from outbox where delivered_at is null) as busy
+"""
+
+
+async def is_busy(tx: Tx, now: datetime) -> bool:
+    """Whether something that is due by `now` has not come to rest: the clock waits for it before it moves on."""
+    row = await (await tx.execute(_BUSY, {"now": now})).fetchone()
+    return bool(row and row["busy"])
+
+
+async def next_due(tx: Tx, until: datetime, passed_over: list[str]) -> DueAction | None:
+    """The earliest action at or before `until`, over every kind of workflow that waits for a time.
+
+    `passed_over`: entities whose workflow turned out not to be running.
+    """
+    row = await (await tx.execute(_DUE, {"until": until, "passed_over": passed_over})).fetchone()
+    return DueAction(row["noun"], row["id"], row["at"]) if row else None

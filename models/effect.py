@@ -1,0 +1,89 @@
+"""Effects: one row per call to the outside world, keyed for ever. Written before the call, settled with its consequences."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import Column, LargeBinary
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field
+
+from infra.database import Tx
+from models.base import Scoped
+
+
+class EffectRow(Scoped, table=True):
+    """`claimed` before the call; then `done`, `failed` (definite), `unknown` or `unsent` (nothing happened)."""
+
+    __tablename__: ClassVar[str] = "effects"
+
+    key: str = Field(primary_key=True)
+    provider: str
+    operation: str
+    request_hash: bytes = Field(sa_column=Column(LargeBinary))
+    status: str
+    result: dict[str, Any] | None = Field(default=None, sa_column=Column(JSONB))
+    error_code: str | None = None
+    tries: int = 1
+    claimed_at: datetime | None = None
+    settled_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a claim found. `fresh`: nothing was ever sent under this key, so the call itself may be made."""
+
+    fresh: bool
+    status: str
+    result: dict[str, Any] | None
+    error_code: str | None
+    age_seconds: int
+    same_request: bool
+
+
+_CLAIM = """
+insert into effects as e (tenant_id, mode, key, provider, operation, request_hash, status)
+values (%(tenant)s, %(mode)s, %(key)s, %(provider)s, %(operation)s, %(hash)s, 'claimed')
+on conflict (tenant_id, mode, key) do update set
+    tries = e.tries + 1,
+    status = case when e.status = 'unsent' then 'claimed' else e.status end,
+    claimed_at = case when e.status = 'unsent' then now() else e.claimed_at end
+returning status, result, error_code, tries, (request_hash = %(hash)s) as same,
+    floor(extract(epoch from clock_timestamp() - claimed_at))::int as age, claimed_at = now() as fresh
+"""
+
+
+async def claim(
+    tx: Tx, *, tenant: object, mode: str, key: str, provider: str, operation: str, request_hash: bytes
+) -> Claim:
+    """Write the intention down, or find it written. `claimed_at` equals the transaction's now() only when it is ours."""
+    row = await (
+        await tx.execute(
+            _CLAIM,
+            {
+                "tenant": tenant,
+                "mode": mode,
+                "key": key,
+                "provider": provider,
+                "operation": operation,
+                "hash": request_hash,
+            },
+        )
+    ).fetchone()
+    assert row is not None
+    return Claim(
+        fresh=row["fresh"], status=row["status"], result=row["result"], error_code=row["error_code"],
+        age_seconds=row["age"], same_request=row["same"],
+    )  # fmt: skip
+
+
+async def settle(
+    tx: Tx, key: str, *, status: str, result: dict[str, Any] | None = None, error_code: str | None = None
+) -> None:
+    """Record the outcome; a done or failed effect never changes again."""
+    await tx.execute(
+        """update effects set status = %s, result = %s, error_code = %s, settled_at = now()
+           where key = %s and status not in ('done', 'failed')""",
+        (status, Jsonb(result) if result is not None else None, error_code, key),
+    )

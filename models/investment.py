@@ -1,0 +1,85 @@
+"""Investments. A change of status moves the campaign's counters in the same statement list: they cannot drift apart."""
+
+from datetime import datetime
+from typing import ClassVar
+
+from sqlmodel import Field
+
+from domain.investment import COMMITTED, INVESTMENT, InvestmentStatus, bucket
+from infra.database import Tx
+from models.base import Scoped, by_id, insert, keyset, move, read_all
+from models.campaign import shift
+
+
+class Investment(Scoped, table=True):
+    """One pledge of one investor. `amount_minor` in minor units of `currency`; `created_at` is business time."""
+
+    __tablename__: ClassVar[str] = "investments"
+
+    id: str = Field(primary_key=True)
+    campaign_id: str
+    investor_id: str
+    payment_id: str
+    provider: str
+    amount_minor: int
+    currency: str
+    status: InvestmentStatus
+    blocked_reason: str | None = None
+    next_action_at: datetime | None = None
+    created_at: datetime
+
+
+async def add_investment(tx: Tx, investment: Investment) -> None:
+    """Insert it and count it. The campaign's row must be locked by the caller, which has checked the limits."""
+    await insert(tx, investment)
+    await shift(tx, investment.campaign_id, investment.amount_minor, None, bucket(investment.status))
+
+
+async def move_investment(tx: Tx, investment: Investment, target: InvestmentStatus) -> bool:
+    """Change status and counters together; False (and nothing changed) when the present status forbids it.
+
+    `investment` must have been read under lock in this transaction; it is updated in place.
+    """
+    if not await move(tx, Investment, INVESTMENT, investment.id, target):
+        return False
+    await shift(tx, investment.campaign_id, investment.amount_minor, bucket(investment.status), bucket(target))
+    investment.status = target
+    return True
+
+
+async def get_investment(tx: Tx, investment_id: str, *, lock: bool = False) -> Investment | None:
+    """One investment."""
+    return await by_id(tx, Investment, investment_id, lock=lock)
+
+
+async def investments_page(
+    tx: Tx, *, investor_id: str | None, campaign_id: str | None, before: tuple[datetime, str] | None, limit: int
+) -> list[Investment]:
+    """Newest first, of one investor, of one campaign, or both."""
+    return await read_all(
+        tx,
+        Investment,
+        """select * from investments
+           where (%(investor)s::text is null or investor_id = %(investor)s)
+             and (%(campaign)s::text is null or campaign_id = %(campaign)s)
+             and (%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s))
+           order by created_at desc, id desc limit %(limit)s""",
+        {
+            "investor": investor_id,
+            "campaign": campaign_id,
+            **keyset(before),
+            "limit": limit,
+        },
+    )
+
+
+async def committed_by(tx: Tx, campaign_id: str, investor_id: str) -> int:
+    """What this investor already has in the campaign, in minor units. Exact under the campaign's lock."""
+    row = await (
+        await tx.execute(
+            """select coalesce(sum(amount_minor), 0)::bigint as total from investments
+               where campaign_id = %s and investor_id = %s and status = any(%s)""",
+            (campaign_id, investor_id, [str(s) for s in COMMITTED]),
+        )
+    ).fetchone()
+    return int(row["total"]) if row else 0

@@ -1,0 +1,78 @@
+"""What people are told: written with the money, sent afterwards, once per (subject, template)."""
+
+from datetime import datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import Column
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field
+
+from contracts.base import Scope
+from contracts.ids import derive_id
+from infra.database import Tx
+from models.base import Scoped, insert, read_all
+
+
+class Notification(Scoped, table=True):
+    """One message to one user. `params` hold ids and amounts, never personal data."""
+
+    __tablename__: ClassVar[str] = "notifications"
+
+    id: str = Field(primary_key=True)
+    subject_id: str
+    user_id: str
+    template: str
+    params: dict[str, Any] = Field(sa_column=Column(JSONB))
+    status: str = "queued"
+    tries: int = 0
+    error_code: str | None = None
+    created_at: datetime
+    sent_at: datetime | None = None
+
+
+async def notify(
+    tx: Tx,
+    scope: Scope,
+    *,
+    subject_id: str,
+    user_id: str,
+    template: str,
+    params: dict[str, Any],
+    as_of: datetime,
+    once: str = "",
+) -> None:
+    """Queue a message in the caller's transaction. The same subject, template and `once` is one message, ever."""
+    row = Notification(
+        tenant_id=scope.tenant_id,
+        mode=scope.mode,
+        id=derive_id("ntf", scope, subject_id, template, once),
+        subject_id=subject_id,
+        user_id=user_id,
+        template=template,
+        params=params,
+        created_at=as_of,
+    )
+    await insert(tx, row, or_nothing=True)
+
+
+async def claim_queued(tx: Tx, subject_id: str, limit: int) -> list[Notification]:
+    """Mark waiting messages about a subject as being sent, and return them.
+
+    A message found `sending` was interrupted in between: it is sent again under the same Message-ID (RELIABILITY G9).
+    """
+    return await read_all(
+        tx,
+        Notification,
+        """update notifications set status = 'sending', tries = tries + 1 where id in (
+               select id from notifications where subject_id = %s and status in ('queued', 'sending')
+               order by created_at, id limit %s for update skip locked) returning *""",
+        (subject_id, limit),
+    )
+
+
+async def settle_notification(tx: Tx, notification_id: str, *, sent: bool, error_code: str | None = None) -> None:
+    """Sent, or failed for good."""
+    await tx.execute(
+        """update notifications set status = %s, error_code = %s, sent_at = case when %s then now() end where id = %s""",
+        ("sent" if sent else "failed", error_code, sent, notification_id),
+    )

@@ -1,0 +1,3 @@
+from tests.fixtures.api import edge, toy_action
+
+__all__ = ["edge", "toy_action"]

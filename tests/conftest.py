@@ -1,0 +1,3 @@
+"""Only the list of fixture modules."""
+
+pytest_plugins = ["tests.fixtures.postgres"]

@@ -1,0 +1,115 @@
+"""The worker process: builds what activities need, registers everything, runs until told to stop. Imported by nobody."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from activities.campaigns import CampaignActivities
+from activities.clock import ClockActivities
+from activities.effects import Effects
+from activities.inbox import InboxActivities
+from activities.notifications import NotificationActivities
+from activities.payment_steps import PaymentSteps
+from activities.payments import PaymentActivities
+from activities.rails import Rails
+from activities.refund_steps import RefundSteps
+from activities.refunds import RefundActivities
+from activities.renewals import Renewals
+from activities.settlements import SettlementActivities
+from contracts.visibility import TaskQueue
+from infra import logging
+from infra.crypto import Vault
+from infra.database import Database
+from infra.settings import Settings
+from infra.temporal import connect
+from workflows.campaign import CampaignWorkflow
+from workflows.clock import ClockWorkflow
+from workflows.inbox import InboxWorkflow
+from workflows.investment import InvestmentWorkflow
+from workflows.payment import PaymentWorkflow
+from workflows.refund import RefundWorkflow
+from workflows.settlement import SettlementWorkflow
+
+WORKFLOWS: list[type] = [
+    CampaignWorkflow,
+    ClockWorkflow,
+    InboxWorkflow,
+    InvestmentWorkflow,
+    PaymentWorkflow,
+    RefundWorkflow,
+    SettlementWorkflow,
+]
+
+
+def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client: Client) -> list[Callable[..., Any]]:
+    """Every activity, bound to what it needs."""
+    rails = Rails(Vault.from_settings(settings), http, timeout_seconds=settings.provider_timeout_seconds)
+    effects = Effects(db)
+    steps = PaymentSteps(db, rails, effects)
+    refunds = RefundSteps(db, rails, effects)
+    renewals = Renewals(db, rails, effects, steps)
+    payments = PaymentActivities(steps)
+    settlements = SettlementActivities(db, steps, refunds, renewals)
+    bound: list[Callable[..., Any]] = [
+        payments.start_attempt,
+        payments.check_attempt,
+        payments.capture_attempt,
+        payments.void_attempt,
+        payments.load_payment,
+        payments.apply_ruling,
+        RefundActivities(refunds).advance_refund,
+        CampaignActivities(db).advance_campaign,
+        settlements.settle_range,
+        settlements.settlement_progress,
+        InboxActivities(db, rails).drain_inbox,
+        NotificationActivities(db, settings).send_notifications,
+    ]
+    if settings.test_clock:
+        bound.append(ClockActivities(db, client, rails, http, settings.test_clock_url).advance_clock)
+    return bound
+
+
+def build_worker(settings: Settings, client: Client, db: Database, http: httpx.AsyncClient) -> Worker:
+    """The worker, ready to run. Slots stay below the pool: an activity holds a connection only for its transactions."""
+    return Worker(
+        client,
+        task_queue=TaskQueue.MAIN,
+        workflows=WORKFLOWS,
+        activities=activities(settings, db, http, client),
+        max_concurrent_activities=40,
+        build_id=settings.worker_build_id,
+        graceful_shutdown_timeout=timedelta(seconds=10),
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; activities in flight get ten seconds to finish."""
+    stop = asyncio.Event()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(each, stop.set)
+    db = Database(settings.app_url, name="chama-worker", max_size=settings.database_pool_max)
+    await db.open()
+    try:
+        async with httpx.AsyncClient(follow_redirects=False) as http:
+            client = await connect(settings)
+            async with build_worker(settings, client, db, http):
+                await stop.wait()
+    finally:
+        await db.close()
+
+
+def main() -> None:
+    """Entry point of `chama worker`."""
+    settings = Settings()
+    logging.configure(settings.log_level)
+    asyncio.run(run(settings))
+
+
+if __name__ == "__main__":
+    main()

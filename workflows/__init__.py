@@ -1,0 +1,1 @@
+"""Time: order, waiting, deciding, compensating."""

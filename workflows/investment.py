@@ -1,0 +1,62 @@
+"""InvestmentWorkflow (`investment/<tenant>/<mode>/<inv_id>`): one pledge, until its money is held, taken or gone.
+
+    pledged → awaiting_payment → held | captured | failed | canceled | expired
+
+The request has already reserved the amount under the campaign's cap. The payment is a child process; its steps move the
+investment's row and the campaign's counters in the same transaction as the money. What is `held` when this process ends
+is captured or released by the campaign's settlement.
+"""
+
+from typing import Final
+
+from temporalio import workflow
+from temporalio.common import WorkflowIDReusePolicy
+
+with workflow.unsafe.imports_passed_through():
+    from contracts.ids import workflow_id
+    from contracts.investment import InvestmentInput, InvestmentResult
+    from contracts.payment import PaymentInput
+    from domain.investment import InvestmentStatus
+    from domain.payment import PaymentStatus
+    from workflows.notices import tell
+    from workflows.payment import PaymentWorkflow
+    from workflows.visibility import found_by, show
+
+# Patches: none yet.
+
+_ENDS: Final = {
+    PaymentStatus.REQUIRES_CAPTURE: InvestmentStatus.HELD,
+    PaymentStatus.SUCCEEDED: InvestmentStatus.CAPTURED,
+    PaymentStatus.CANCELED: InvestmentStatus.CANCELED,
+    PaymentStatus.EXPIRED: InvestmentStatus.EXPIRED,
+}
+
+
+@workflow.defn(name="InvestmentWorkflow")
+class InvestmentWorkflow:
+    """Every pledge ends held, captured, or released from the campaign's counters; never in between."""
+
+    @workflow.init
+    def __init__(self, input: InvestmentInput) -> None:
+        self._input = input
+
+    @workflow.run
+    async def run(self, input: InvestmentInput) -> InvestmentResult:
+        """Collect the payment, unless the wallet has paid already; then tell the investor."""
+        status = input.settled_as or await self._collect()
+        show(status)
+        await tell(input.scope, input.investment_id)
+        return InvestmentResult(status=status)
+
+    async def _collect(self) -> InvestmentStatus:
+        show(InvestmentStatus.AWAITING_PAYMENT)
+        scope, payment_id = self._input.scope, self._input.payment_id
+        result = await workflow.execute_child_workflow(
+            PaymentWorkflow.run,
+            PaymentInput(scope=scope, payment_id=payment_id, as_of=self._input.as_of),
+            id=workflow_id("payment", scope, payment_id),
+            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+            search_attributes=found_by(scope, payment_id),
+            static_summary=f"payment {payment_id}",
+        )
+        return _ENDS.get(result.status, InvestmentStatus.FAILED)

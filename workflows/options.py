@@ -1,0 +1,64 @@
+"""Named presets for every activity call: no workflow states a timeout or retry of its own (STYLE §3.10)."""
+
+from datetime import timedelta
+from typing import Final, TypedDict
+
+from temporalio.common import RetryPolicy
+from temporalio.workflow import ActivityCancellationType
+
+
+class Preset(TypedDict, total=False):
+    """What a preset decides; the summary is the call's own."""
+
+    start_to_close_timeout: timedelta
+    schedule_to_close_timeout: timedelta
+    heartbeat_timeout: timedelta
+    retry_policy: RetryPolicy
+    cancellation_type: ActivityCancellationType
+
+
+_RETRY: Final = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200), backoff_coefficient=2.0, maximum_interval=timedelta(minutes=1)
+)
+"""Transport faults only: a business refusal is raised non-retryable by `activities.errors`. Unlimited attempts within
+schedule-to-close; after that the workflow parks visibly."""
+
+LEDGER: Final = Preset(
+    start_to_close_timeout=timedelta(seconds=10),
+    schedule_to_close_timeout=timedelta(days=30),
+    retry_policy=_RETRY,
+)
+"""Database only."""
+
+GATEWAY: Final = Preset(
+    start_to_close_timeout=timedelta(seconds=30),
+    heartbeat_timeout=timedelta(seconds=5),
+    schedule_to_close_timeout=timedelta(days=30),
+    retry_policy=_RETRY,
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+)
+"""One provider call. The heartbeat notices a dead worker within seconds; the call itself has 10 s and its look-up 10 s."""
+
+BATCH: Final = Preset(
+    start_to_close_timeout=timedelta(minutes=10),
+    heartbeat_timeout=timedelta(seconds=10),
+    schedule_to_close_timeout=timedelta(days=30),
+    retry_policy=_RETRY,
+    cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+)
+"""A range of lines, each idempotent: a retry skips what is final."""
+
+NOTIFY: Final = Preset(
+    start_to_close_timeout=timedelta(seconds=30),
+    schedule_to_close_timeout=timedelta(hours=1),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5)),
+)
+"""Telling people is worth an hour of trying, and never holds up money."""
+
+CLOCK: Final = Preset(
+    start_to_close_timeout=timedelta(minutes=30),
+    heartbeat_timeout=timedelta(seconds=20),
+    schedule_to_close_timeout=timedelta(hours=2),
+    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+)
+"""Walks a tenant's workflows through virtual time; safe to take up again where it stopped."""
