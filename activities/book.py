@@ -13,6 +13,7 @@ from domain.campaign import CampaignStatus
 from domain.investment import InvestmentStatus
 from domain.money import Money
 from domain.payment import PAYMENT, AttemptStatus, PaymentStatus
+from infra.correlation import current_id
 from infra.database import Tx
 from models import notification, timeline
 from models.base import move
@@ -161,7 +162,7 @@ async def send(
             if workflow
             else {},
             static_summary=f"{noun} {entity_id}" if workflow else "",
-            request_id=f"{noun}/{entity_id}",
+            request_id=current_id() or f"{noun}/{entity_id}",
         ),
     )
 

@@ -50,7 +50,9 @@ class _Advance:
         while True:
             match self._campaign.status:
                 case _C.SUBMITTED:
-                    return await self._wait(None)
+                    if self._as_of < self._campaign.deadline_at:
+                        return await self._wait(self._campaign.deadline_at)
+                    await self._move(_C.REJECTED, outcome="not reviewed before its deadline")
                 case _C.LIVE | _C.WAITING_FUNDS:
                     progress = await self._live()
                     if progress is not None:

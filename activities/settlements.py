@@ -15,6 +15,7 @@ from activities.renewals import Renewals
 from contracts.base import Scope
 from contracts.campaign import SettlementProgress, SettlementRange, SettlementTask
 from contracts.payment import PaymentProgress
+from domain.errors import DomainError
 from domain.payment import PaymentStatus, PaymentStep, RefundStatus, next_check
 from infra.database import Database
 from models.case import open_case
@@ -55,6 +56,8 @@ class SettlementActivities:
         except RailNotSent as error:
             log.info("settlement.line_deferred", settlement=line.settlement_id, line=line.line_no, code=error.code)
             status, code, at = line.status, error.code, as_of + next_check(line.tries, unknown=True)
+        except DomainError as error:  # a rule refuses this line: it must not stop the others
+            status, code, at = "failed", error.code, None
         async with self._db.transaction(scope) as tx:
             await change_line(tx, line, status=status, error_code=code, next_action_at=at)
             if status == "failed":

@@ -34,7 +34,7 @@ def run(directory: Path, env: Mapping[str, str]) -> int:
     try:
         stack.begin()
     except StackFailed as error:
-        console.print(f"[red]{_escape(str(error))}[/red]", highlight=False)
+        console.print(f"[red]{_escape(str(error))}[/red]", highlight=False, soft_wrap=True)
         return 1
     try:
         watch = _watch_live if console.is_terminal else _watch_plain
@@ -43,7 +43,7 @@ def run(directory: Path, env: Mapping[str, str]) -> int:
         stack.stop()
         reap_orphans()
     if stack.failure is not None:
-        console.print(f"[red]{_escape(str(stack.failure))}[/red]", highlight=False)
+        console.print(f"[red]{_escape(str(stack.failure))}[/red]", highlight=False, soft_wrap=True)
         return 1
     console.print("Stopped; everything is kept in " + str(stack.directory), highlight=False)
     return 0

@@ -84,8 +84,9 @@ async def deliver(client: Client, message: OutboxMessage) -> None:
     Raises TemporalDown when the server cannot be reached, RPCError when it refuses this very message.
     """
     try:
-        async with asyncio.timeout(_RPC_SECONDS):
-            await (_signal if message.kind is OutboxKind.SIGNAL else _start)(client, message)
+        with structlog.contextvars.bound_contextvars(request_id=message.request_id):
+            async with asyncio.timeout(_RPC_SECONDS):
+                await (_signal if message.kind is OutboxKind.SIGNAL else _start)(client, message)
     except TimeoutError as error:
         raise TemporalDown("no answer in time") from error
     except RPCError as error:

@@ -15,6 +15,7 @@ from temporalio.plugin import SimplePlugin
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 from temporalio.workflow import SandboxImportNotificationPolicy
 
+from infra.correlation import Correlation
 from infra.crypto import EncryptionCodec
 from infra.settings import Settings
 
@@ -39,7 +40,12 @@ def sandbox_runner() -> SandboxedWorkflowRunner:
 
 def plugin(settings: Settings) -> SimplePlugin:
     """What client, worker and replayer share."""
-    return SimplePlugin("chama", data_converter=data_converter(settings), workflow_runner=sandbox_runner())
+    return SimplePlugin(
+        "chama",
+        data_converter=data_converter(settings),
+        workflow_runner=sandbox_runner(),
+        interceptors=[Correlation()],
+    )
 
 
 async def connect(settings: Settings) -> Client:

@@ -1,6 +1,8 @@
 """What every tenant table gets: row-level security, forced, and the least privileges. Used by each migration."""
 
-SCOPE_CHECK = "tenant_id = nullif(current_setting('app.tenant', true), '')::uuid and mode = nullif(current_setting('app.mode', true), '')"
+_TENANT = "nullif(current_setting('app.tenant', true), '')::uuid"
+_MODE = "nullif(current_setting('app.mode', true), '')"
+SCOPE_CHECK = f"tenant_id = {_TENANT} and mode = {_MODE}"
 """True for rows of the transaction's tenant and mode; false, not an error, when none is set."""
 
 

@@ -132,7 +132,7 @@ class PostedTransaction:
 
 _POST = """
 select ids, replayed from ledger_post(
-    %s::text[], %s::text[], %s::text[], %s::uuid[], %s::timestamptz[], %s::timestamptz[],
+    %s::text[], %s::text[], %s::ledger_phase[], %s::uuid[], %s::timestamptz[], %s::timestamptz[],
     %s::text[], %s::bigint[], %s::text[],
     %s::text[], %s::text[], %s::boolean[], %s::smallint[],
     %s::integer[], %s::integer[], %s::bigint[])

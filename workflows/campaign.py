@@ -82,7 +82,7 @@ class CampaignWorkflow:
         )
 
     async def _pause(self, progress: CampaignProgress) -> None:
-        """Sleep until the next due action; before review there is none, and only a message helps."""
+        """Sleep until the next due action, or until somebody has news."""
         timeout = self._time.until(progress.next_action_at) if progress.next_action_at else None
         with contextlib.suppress(asyncio.TimeoutError):
             await workflow.wait_condition(lambda: self._woken, timeout=timeout, timeout_summary="next due action")

@@ -27,6 +27,7 @@ import structlog
 
 from activities.gateways.fields import Json, Unreadable, parse_object
 from activities.gateways.protocols import RailError, RailNotSent, RailRejected, RailUnknown
+from infra.correlation import current_id
 
 _log = structlog.get_logger(__name__)
 
@@ -105,6 +106,7 @@ class RailHttp:
         if not _SECRET.fullmatch(self._secret_key):
             raise (RailRejected if method == "POST" else RailNotSent)("not_configured")
         limit = self._timeout_seconds
+        correlation = current_id()
         request = self._client.build_request(
             method,
             self._base_url + path,
@@ -116,6 +118,7 @@ class RailHttp:
                 **(headers or {}),
                 "Authorization": f"Bearer {self._secret_key}",
                 "Accept": "application/json",
+                **({"X-Request-Id": correlation} if correlation else {}),
                 # A compressed answer could be small on the wire and huge in memory.
                 "Accept-Encoding": "identity",
             },

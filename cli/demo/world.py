@@ -141,12 +141,11 @@ class World:
 
     async def until(self, person: Person, path: str, *statuses: str, seconds: float = 60) -> Json:
         """Read the resource until its status is one of `statuses`."""
-        return await self.until_true(
-            lambda: person.get(path),
-            lambda found: found["status"] in statuses,
-            f"{path} is {'/'.join(statuses)}",
-            seconds,
+        wanted = f"{path} is {'/'.join(statuses)}"
+        found: Json = await self.until_true(
+            lambda: person.get(path), lambda seen: seen["status"] in statuses, wanted, seconds
         )
+        return found
 
     async def until_true(
         self, read: Callable[[], Awaitable[Any]], good: Callable[[Any], bool], text: str, seconds: float = 60

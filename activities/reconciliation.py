@@ -1,0 +1,107 @@
+"""Provider = ledger = rows (A2): every payment the provider lists, every booking, every row, compared by our reference.
+
+The providers' own list endpoints are read, so this works against real accounts as against the sandbox. A reference with
+a call under way is counted as in flight, not as a finding; it must settle by itself, and the next audit sees it.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from activities.gateways.protocols import PaymentRail, RefundFact
+from activities.rails import Rails
+from infra.database import Database
+from models.provider import ProviderAccount, accounts
+from models.reconciliation import Side, first_attempt_at, ledger_side, rows_side, unmatched_payments, wrong_counters
+
+_MAX_PAGES = 100_000
+_MARGIN = timedelta(days=1)
+
+
+@dataclass
+class Reconciliation:
+    """What was compared, and what did not agree."""
+
+    findings: list[str] = field(default_factory=list)
+    compared: int = 0
+    in_flight: int = 0
+
+
+async def reconcile(db: Database, rails: Rails) -> Reconciliation:
+    """Compare all three sides for every provider account, and the counters with the rows. `db` has the audit role."""
+    result = Reconciliation()
+    async with db.transaction() as tx:
+        found = await accounts(tx)
+        result.findings += [f"A9 {text}" for text in await wrong_counters(tx)]
+        result.findings += [f"A2 {text}" for text in await unmatched_payments(tx)]
+    for account in found:
+        await _compare(db, account, rails.build(account), result)
+    return result
+
+
+async def _compare(db: Database, account: ProviderAccount, rail: PaymentRail, result: Reconciliation) -> None:
+    """The provider is read first: what it lists later than our rows is at worst missing there for a moment, in flight."""
+    async with db.transaction() as tx:
+        first = await first_attempt_at(tx, account)
+    since = min(first or datetime.now(UTC), datetime.now(UTC)) - _MARGIN
+    theirs = await _provider_side(rail, since)
+    async with db.transaction() as tx:
+        ours, books = await rows_side(tx, account), await ledger_side(tx, account)
+    where = f"{account.tenant_id}/{account.mode} {account.provider}"
+    for reference in sorted(theirs.keys() | ours.keys() | books.keys()):
+        result.compared += 1
+        text = _disagreement(theirs.get(reference), books.get(reference), ours.get(reference))
+        if text is None:
+            continue
+        if reference in ours and ours[reference].in_flight:
+            result.in_flight += 1
+        else:
+            result.findings.append(f"A2 {where} {reference}: {text}")
+
+
+async def _provider_side(rail: PaymentRail, since: datetime) -> dict[str, Side]:
+    captured: dict[str, int] = {}
+    ids: dict[str, str] = {}
+    cursor: str | None = None
+    for _ in range(_MAX_PAGES):
+        payments = await rail.list_payments(since=since, cursor=cursor)
+        for each in payments.payments:
+            name = each.reference or f"(no reference) {each.provider_id}"
+            captured[name] = each.captured_minor
+            ids[each.provider_id or ""] = name
+        cursor = payments.next_cursor
+        if cursor is None:
+            break
+    refunded = await _provider_refunds(rail, since, ids)
+    return {name: Side(amount, refunded[name]) for name, amount in captured.items()}
+
+
+async def _provider_refunds(rail: PaymentRail, since: datetime, ids: dict[str, str]) -> defaultdict[str, int]:
+    refunded: defaultdict[str, int] = defaultdict(int)
+    seen: set[str] = set()
+    cursor: str | None = None
+    for _ in range(_MAX_PAGES):
+        refunds = await rail.list_refunds(since=since, cursor=cursor)
+        for each in refunds.refunds:
+            if each.fact is RefundFact.SUCCEEDED and each.provider_id not in seen:
+                seen.add(each.provider_id or "")
+                refunded[ids.get(each.payment_provider_id or "", "(unknown payment)")] += each.amount_minor or 0
+        cursor = refunds.next_cursor
+        if cursor is None:
+            break
+    return refunded
+
+
+def _disagreement(theirs: Side | None, books: Side | None, ours: Side | None) -> str | None:
+    """None when all three agree about captured and refunded money; else what each says."""
+    nothing = Side(0, 0)
+    sides = {"provider": theirs or nothing, "ledger": books or nothing, "rows": ours or nothing}
+    money = {(side.captured, side.refunded) for side in sides.values()}
+    if len(money) == 1:
+        return None
+    said = ", ".join(f"{name} {side.captured} captured {side.refunded} refunded" for name, side in sides.items())
+    if theirs is not None and theirs.captured and ours is None:
+        return f"orphan at the provider, unknown to us ({said})"
+    if ours is not None and ours.captured and (theirs is None or not theirs.captured):
+        return f"orphan of ours, unknown to the provider ({said})"
+    return said

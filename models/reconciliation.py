@@ -1,0 +1,125 @@
+"""What the rows and the ledger say about money at providers, for comparison with the providers' own lists (A2, A9).
+
+For the audit role, which reads every tenant. Set-based: a statement per question, however many payments there are.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from infra.database import Tx
+from models.provider import ProviderAccount
+
+
+@dataclass(frozen=True)
+class Side:
+    """One reference's money as one party sees it, in minor units. `in_flight`: a call about it has no answer yet."""
+
+    captured: int
+    refunded: int
+    in_flight: bool = False
+    provider_id: str | None = None
+
+
+_ROWS = """
+select a.reference, a.provider_id, a.captured_minor, a.refunded_minor,
+    a.status in ('started', 'unknown', 'pending', 'requires_action')
+    or exists (select 1 from effects f where (f.tenant_id, f.mode) = (a.tenant_id, a.mode)
+               and f.key in ('attempt/' || a.reference || '/start', 'attempt/' || a.reference || '/capture',
+                             'attempt/' || a.reference || '/void')
+               and f.status in ('claimed', 'unknown', 'unsent'))
+    or exists (select 1 from refunds r where (r.tenant_id, r.mode, r.attempt_reference) = (a.tenant_id, a.mode, a.reference)
+               and r.status in ('requested', 'pending', 'unknown')) as in_flight
+from payment_attempts a where (a.tenant_id, a.mode, a.provider) = (%(tenant)s, %(mode)s, %(provider)s)
+"""
+_LEDGER = """
+with moved as (
+    select t.key, sum(e.amount_minor)::bigint as amount
+    from ledger_accounts a
+    join ledger_entries e on (e.tenant_id, e.mode, e.account_id) = (a.tenant_id, a.mode, a.id) and not e.pending
+    join ledger_transactions t on (t.tenant_id, t.mode, t.id) = (e.tenant_id, e.mode, e.transaction_id)
+    where (a.tenant_id, a.mode) = (%(tenant)s, %(mode)s) and a.code like 'provider:' || %(provider)s || ':%%'
+    group by t.key
+)
+select coalesce(r.attempt_reference, split_part(m.key, '/', 2)) as reference,
+    coalesce(sum(m.amount) filter (where m.key like 'attempt/%%'), 0)::bigint as captured,
+    coalesce(-sum(m.amount) filter (where m.key like 'refund/%%'), 0)::bigint as refunded
+from moved m
+left join refunds r on (r.tenant_id, r.mode, r.id) = (%(tenant)s, %(mode)s, split_part(m.key, '/', 2))
+group by 1
+"""
+_COUNTERS = """
+select c.tenant_id, c.mode, c.id, c.pledged_minor, c.held_minor, c.captured_minor,
+    coalesce(sum(i.amount_minor) filter (where i.status in ('pledged', 'awaiting_payment')), 0)::bigint as pledged,
+    coalesce(sum(i.amount_minor) filter (where i.status = 'held'), 0)::bigint as held,
+    coalesce(sum(i.amount_minor) filter (where i.status = 'captured'), 0)::bigint as captured,
+    c.cap_minor
+from campaigns c left join investments i on (i.tenant_id, i.mode, i.campaign_id) = (c.tenant_id, c.mode, c.id)
+group by c.tenant_id, c.mode, c.id
+"""
+_UNMATCHED = """
+select p.tenant_id, p.mode, p.id, p.captured_minor, p.refunded_minor, p.status, i.status as pledge,
+    coalesce(sum(a.captured_minor) filter (where a.status = 'captured'), 0)::bigint as captured
+from payments p
+left join payment_attempts a on (a.tenant_id, a.mode, a.payment_id) = (p.tenant_id, p.mode, p.id)
+left join investments i on (i.tenant_id, i.mode, i.payment_id) = (p.tenant_id, p.mode, p.id)
+group by p.tenant_id, p.mode, p.id, i.status
+having (p.status = 'succeeded' and p.captured_minor <> coalesce(sum(a.captured_minor) filter (where a.status = 'captured'), 0))
+    or (p.status <> 'succeeded' and p.captured_minor <> 0)
+    or (i.status in ('captured', 'refunding') and p.status <> 'succeeded')
+    or (i.status = 'refunded' and p.refunded_minor <> p.captured_minor)
+"""
+
+
+async def rows_side(tx: Tx, account: ProviderAccount) -> dict[str, Side]:
+    """Our rows about one provider account, by attempt reference."""
+    found = await (await tx.execute(_ROWS, _of(account))).fetchall()
+    return {
+        row["reference"]: Side(row["captured_minor"], row["refunded_minor"], row["in_flight"], row["provider_id"])
+        for row in found
+    }
+
+
+async def ledger_side(tx: Tx, account: ProviderAccount) -> dict[str, Side]:
+    """What the ledger booked through one provider's clearing account, by attempt reference."""
+    found = await (await tx.execute(_LEDGER, _of(account))).fetchall()
+    return {row["reference"]: Side(row["captured"], row["refunded"]) for row in found}
+
+
+async def first_attempt_at(tx: Tx, account: ProviderAccount) -> datetime | None:
+    """Business time of the earliest attempt there."""
+    row = await (
+        await tx.execute(
+            """select min(started_at) as at from payment_attempts
+               where (tenant_id, mode, provider) = (%(tenant)s, %(mode)s, %(provider)s)""",
+            _of(account),
+        )
+    ).fetchone()
+    return row["at"] if row else None
+
+
+async def wrong_counters(tx: Tx) -> list[str]:
+    """Campaigns whose counters differ from their investments, or exceed their cap; in words."""
+    found = await (await tx.execute(_COUNTERS)).fetchall()
+    return [
+        f"{row['tenant_id']}/{row['mode']} campaign {row['id']}: counters "
+        f"{row['pledged_minor']}/{row['held_minor']}/{row['captured_minor']} (pledged/held/captured), investments "
+        f"{row['pledged']}/{row['held']}/{row['captured']}, cap {row['cap_minor']}"
+        for row in found
+        if (row["pledged_minor"], row["held_minor"], row["captured_minor"])
+        != (row["pledged"], row["held"], row["captured"])
+        or row["pledged"] + row["held"] + row["captured"] > row["cap_minor"]
+    ]
+
+
+async def unmatched_payments(tx: Tx) -> list[str]:
+    """Payments that disagree with their attempts or their investment; in words."""
+    found = await (await tx.execute(_UNMATCHED)).fetchall()
+    return [
+        f"{row['tenant_id']}/{row['mode']} payment {row['id']} is {row['status']} with {row['captured_minor']} captured and "
+        f"{row['refunded_minor']} refunded; its attempts captured {row['captured']}, its investment is {row['pledge']}"
+        for row in found
+    ]
+
+
+def _of(account: ProviderAccount) -> dict[str, object]:
+    return {"tenant": account.tenant_id, "mode": account.mode, "provider": account.provider}
