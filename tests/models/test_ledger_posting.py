@@ -1,0 +1,404 @@
+"""The one posting path: phases, idempotency, bounds, batches, scope, and what the database refuses to everybody."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from contracts.base import Mode, Scope
+from domain import accounts
+from domain.accounts import Leg, Phase, Posting
+from domain.errors import NotFound
+from domain.money import InvalidMoney, Money
+from infra.database import Database
+from models import ledger
+from tests.fixtures.postgres import add_tenant
+
+DAY = datetime(2030, 1, 1, tzinfo=UTC)
+ESCROW = accounts.escrow("cmp_1", "NGN")
+WALLET = accounts.wallet("usr_1", "NGN")
+
+
+def ngn(amount: int) -> Money:
+    return Money(amount, "NGN")
+
+
+def deposit(key: str, amount: int, user: str = "usr_1", as_of: datetime = DAY) -> Posting:
+    return accounts.deposit_captured(key, provider="stripe", user_id=user, amount=ngn(amount), as_of=as_of)
+
+
+def pledge(key: str, amount: int, user: str = "usr_1", **times: datetime) -> Posting:
+    return accounts.wallet_pledged(
+        key, user_id=user, campaign_id="cmp_1", amount=ngn(amount), as_of=times.pop("as_of", DAY), **times
+    )
+
+
+async def run(database: Database, scope: Scope, *postings: Posting) -> list[ledger.PostedTransaction]:
+    async with database.transaction(scope) as tx:
+        return await ledger.post_many(tx, postings)
+
+
+async def figures(database: Database, scope: Scope, code: str, **when) -> tuple[int, int, int]:
+    """Posted, coming in, going out."""
+    async with database.transaction(scope) as tx:
+        found = await ledger.balance(tx, code, **when)
+    return found.posted_minor, found.pending_in_minor, found.pending_out_minor
+
+
+async def test_a_deposit_moves_both_sides(database: Database, scope: Scope) -> None:
+    [posted] = await run(database, scope, deposit("d1", 700))
+    assert not posted.replayed
+    assert await figures(database, scope, "provider:stripe:NGN") == (700, 0, 0)
+    assert await figures(database, scope, WALLET.code) == (700, 0, 0)
+
+
+async def test_the_same_posting_again_is_its_first_transaction(database: Database, scope: Scope) -> None:
+    [first] = await run(database, scope, deposit("d1", 700))
+    [second] = await run(database, scope, deposit("d1", 700, as_of=DAY + timedelta(days=1)))
+    assert (second.id, second.replayed) == (first.id, True)
+    assert await figures(database, scope, WALLET.code) == (700, 0, 0)
+
+
+async def test_a_key_stands_for_one_posting(database: Database, scope: Scope) -> None:
+    await run(database, scope, deposit("d1", 700))
+    for other in (deposit("d1", 701), deposit("d1", 700, user="usr_2"), pledge("d1", 700)):
+        with pytest.raises(accounts.LedgerKeyConflict):
+            await run(database, scope, other)
+    assert await figures(database, scope, WALLET.code) == (700, 0, 0)
+
+
+async def test_a_hold_counts_at_once_and_is_posted_in_full(database: Database, scope: Scope) -> None:
+    await run(database, scope, deposit("d1", 700))
+    await run(database, scope, pledge("p1", 500))
+    assert await figures(database, scope, WALLET.code) == (700, 0, 500)
+    assert await figures(database, scope, ESCROW.code) == (0, 500, 0)
+    with pytest.raises(accounts.InsufficientFunds):
+        await run(database, scope, pledge("p2", 201))
+    await run(database, scope, accounts.pledge_captured("p1/capture", hold="p1", as_of=DAY))
+    assert await figures(database, scope, WALLET.code) == (200, 0, 0)
+    assert await figures(database, scope, ESCROW.code) == (500, 0, 0)
+
+
+async def test_a_hold_is_posted_in_part_and_the_rest_released(database: Database, scope: Scope) -> None:
+    await run(database, scope, deposit("d1", 700), deposit("d2", 1, user="usr_2"))
+    await run(database, scope, pledge("p1", 500))
+    for wrong, refusal in ((ngn(501), accounts.ExceedsHold), (Money(5, "KES"), InvalidMoney)):
+        with pytest.raises(refusal):
+            await run(database, scope, accounts.pledge_captured("p1/capture", hold="p1", as_of=DAY, amount=wrong))
+    await run(database, scope, accounts.pledge_captured("p1/capture", hold="p1", as_of=DAY, amount=ngn(499)))
+    assert await figures(database, scope, WALLET.code) == (201, 0, 0)
+    assert await figures(database, scope, ESCROW.code) == (499, 0, 0)
+
+
+async def test_a_hold_of_many_legs_is_posted_whole_or_not(database: Database, scope: Scope) -> None:
+    await run(database, scope, deposit("d1", 700))
+    fee = accounts.AccountSpec("fees:NGN", "NGN", accounts.AccountKind.REVENUE, bounded=False)
+    legs = (Leg(WALLET, 100), Leg(ESCROW, -97), Leg(fee, -3))
+    await run(database, scope, Posting("h1", "pledge_with_fee", Phase.PENDING, DAY, legs))
+    with pytest.raises(accounts.ExceedsHold):
+        await run(database, scope, accounts.pledge_captured("h1/capture", hold="h1", as_of=DAY, amount=ngn(50)))
+    await run(database, scope, accounts.pledge_captured("h1/capture", hold="h1", as_of=DAY))
+    assert await figures(database, scope, fee.code) == (3, 0, 0)
+
+
+async def test_void_and_expiry_free_the_money(database: Database, scope: Scope) -> None:
+    await run(database, scope, deposit("d1", 700))
+    until = DAY + timedelta(days=7)
+    await run(database, scope, pledge("p1", 300), pledge("p2", 400, expires_at=until))
+    async with database.transaction(scope) as tx:
+        await ledger.void_hold(tx, key="p1/void", hold="p1", event="pledge_voided", as_of=DAY)
+    assert await figures(database, scope, WALLET.code) == (700, 0, 400)
+    early = accounts.pledge_expired("p2/expire", hold="p2", as_of=until - timedelta(microseconds=1))
+    with pytest.raises(accounts.HoldNotExpired):
+        await run(database, scope, early)
+    with pytest.raises(accounts.HoldExpired):
+        await run(database, scope, accounts.pledge_captured("p2/capture", hold="p2", as_of=until))
+    async with database.transaction(scope) as tx:
+        await ledger.expire_hold(tx, key="p2/expire", hold="p2", event="pledge_expired", as_of=until)
+    assert await figures(database, scope, WALLET.code) == (700, 0, 0)
+    assert await figures(database, scope, ESCROW.code) == (0, 0, 0)
+
+
+async def test_a_hold_without_expiry_never_expires(database: Database, scope: Scope) -> None:
+    await run(database, scope, deposit("d1", 5))
+    await run(database, scope, pledge("p1", 5))
+    with pytest.raises(accounts.HoldNotExpired):
+        await run(database, scope, accounts.pledge_expired("e", hold="p1", as_of=DAY + timedelta(days=9999)))
+
+
+async def test_a_hold_is_resolved_once(database: Database, scope: Scope) -> None:
+    await run(database, scope, deposit("d1", 700))
+    await run(database, scope, pledge("p1", 300))
+    async with database.transaction(scope) as tx:
+        first = await ledger.post_hold(tx, key="p1/capture", hold="p1", event="pledge_captured", as_of=DAY)
+    for again in (
+        accounts.pledge_captured("p1/other", hold="p1", as_of=DAY),
+        accounts.pledge_voided("p1/void", hold="p1", as_of=DAY),
+    ):
+        with pytest.raises(accounts.HoldResolved):
+            await run(database, scope, again)
+    [replay] = await run(database, scope, accounts.pledge_captured("p1/capture", hold="p1", as_of=DAY))
+    assert (replay.id, replay.replayed) == (first.id, True)
+    assert await figures(database, scope, WALLET.code) == (400, 0, 0)
+
+
+async def test_two_resolutions_of_a_hold_in_one_batch(database: Database, scope: Scope) -> None:
+    await run(database, scope, deposit("d1", 700))
+    await run(database, scope, pledge("p1", 300))
+    both = (accounts.pledge_captured("a", hold="p1", as_of=DAY), accounts.pledge_voided("b", hold="p1", as_of=DAY))
+    with pytest.raises(accounts.HoldResolved):
+        await run(database, scope, *both)
+    assert await figures(database, scope, WALLET.code) == (700, 0, 300)
+
+
+async def test_only_holds_are_resolved(database: Database, scope: Scope) -> None:
+    await run(database, scope, deposit("d1", 700))
+    for hold in ("d1", "nothing"):
+        with pytest.raises(accounts.UnknownHold) as caught:
+            await run(database, scope, accounts.pledge_captured("x", hold=hold, as_of=DAY))
+        assert caught.value.code == "unknown_hold"
+
+
+async def test_a_reversal_happens_once_and_only_to_posted_money(database: Database, scope: Scope) -> None:
+    await run(database, scope, deposit("d1", 700))
+    await run(database, scope, pledge("p1", 300))
+    async with database.transaction(scope) as tx:
+        with pytest.raises(accounts.InsufficientFunds):
+            async with tx.transaction():
+                await ledger.reverse(tx, key="d1/reversal", target="d1", as_of=DAY)
+        with pytest.raises(accounts.UnknownHold):
+            async with tx.transaction():
+                await ledger.reverse(tx, key="p1/reversal", target="p1", as_of=DAY)
+        await ledger.post_hold(tx, key="p1/capture", hold="p1", event="pledge_captured", as_of=DAY)
+        await ledger.reverse(tx, key="p1/reversal", target="p1/capture", as_of=DAY)
+        await ledger.reverse(tx, key="d1/reversal", target="d1", as_of=DAY)
+        with pytest.raises(accounts.AlreadyReversed):
+            async with tx.transaction():
+                await ledger.reverse(tx, key="d1/again", target="d1", as_of=DAY)
+        with pytest.raises(accounts.UnknownHold):
+            async with tx.transaction():
+                await ledger.reverse(tx, key="r/r", target="d1/reversal", as_of=DAY)
+    assert await figures(database, scope, WALLET.code) == (0, 0, 0)
+    assert await figures(database, scope, "provider:stripe:NGN") == (0, 0, 0)
+
+
+async def test_a_striped_account_keeps_its_bound_over_all_stripes(database: Database, scope: Scope) -> None:
+    """Money came in over several connections, so over several stripes; the bound is on their sum."""
+
+    def refund(key: str, amount: int) -> Posting:
+        return accounts.refund_requested(key, source=ESCROW, provider="stripe", amount=ngn(amount), as_of=DAY)
+
+    from asyncio import gather
+
+    async def pay(n: int) -> None:
+        charge = accounts.payment_charged(f"c{n}", provider="stripe", into=ESCROW, amount=ngn(10), as_of=DAY)
+        await run(database, scope, charge)
+
+    await gather(*(pay(n) for n in range(20)))
+    async with database.transaction(scope) as tx:
+        used = await ledger.fetch_one(tx, "select count(*) from ledger_balances where posted_minor < 0")
+    assert used is not None and used["count"] > 1
+    with pytest.raises(accounts.InsufficientFunds):
+        await run(database, scope, refund("r0", 201))
+    await run(database, scope, refund("r1", 150))
+    with pytest.raises(accounts.InsufficientFunds):
+        await run(database, scope, refund("r2", 51))
+    await run(database, scope, refund("r3", 50))
+    assert await figures(database, scope, ESCROW.code) == (200, 0, 200)
+
+
+async def test_a_batch_of_a_thousand(database: Database, scope: Scope) -> None:
+    deposits = [deposit(f"d{n}", 10 + n, user=f"usr_{n % 50}") for n in range(1_000)]
+    first = await run(database, scope, *deposits)
+    assert len({posted.id for posted in first}) == 1_000 and not any(posted.replayed for posted in first)
+    assert await figures(database, scope, "provider:stripe:NGN") == (sum(10 + n for n in range(1_000)), 0, 0)
+    pledges = [pledge(f"p{n}", 10 + n, user=f"usr_{n % 50}") for n in range(1_000)]
+    mixed = await run(database, scope, *deposits, *pledges)
+    assert [posted.id for posted in mixed[:1_000]] == [posted.id for posted in first]
+    assert [posted.replayed for posted in mixed] == [True] * 1_000 + [False] * 1_000
+    await run(database, scope, *(accounts.pledge_captured(f"c{n}", hold=f"p{n}", as_of=DAY) for n in range(1_000)))
+    assert await figures(database, scope, ESCROW.code) == (sum(10 + n for n in range(1_000)), 0, 0)
+    assert await figures(database, scope, "wallet:usr_7:NGN") == (0, 0, 0)
+
+
+async def test_a_batch_is_all_or_nothing(database: Database, scope: Scope) -> None:
+    with pytest.raises(accounts.InsufficientFunds):
+        await run(database, scope, *(deposit(f"d{n}", 10) for n in range(9)), pledge("p", 91))
+    with pytest.raises(NotFound):
+        await figures(database, scope, WALLET.code)
+
+
+async def test_a_key_twice_in_a_batch(database: Database, scope: Scope) -> None:
+    one, two = await run(database, scope, deposit("d1", 10), deposit("d1", 10))
+    assert one == two
+    with pytest.raises(accounts.LedgerKeyConflict):
+        await run(database, scope, deposit("d2", 10), deposit("d2", 11))
+    assert await run(database, scope) == []
+    assert await figures(database, scope, WALLET.code) == (10, 0, 0)
+
+
+async def test_balances_as_of_a_date(database: Database, scope: Scope) -> None:
+    def day(n: int) -> datetime:
+        return DAY + timedelta(days=n)
+
+    await run(database, scope, deposit("d1", 700, as_of=day(1)))
+    await run(database, scope, pledge("p1", 300, as_of=day(2)), pledge("p2", 50, as_of=day(2)))
+    await run(database, scope, accounts.pledge_captured("p1/c", hold="p1", as_of=day(3), amount=ngn(200)))
+    await run(database, scope, accounts.pledge_voided("p2/v", hold="p2", as_of=day(4)))
+    await run(database, scope, accounts.reversal("d1/r", target="p1/c", as_of=day(5)))
+    expected = [(0, 0, 0), (700, 0, 0), (700, 0, 350), (500, 0, 50), (500, 0, 0), (700, 0, 0)]
+    assert [await figures(database, scope, WALLET.code, as_of=day(n)) for n in range(6)] == expected
+    assert await figures(database, scope, WALLET.code) == expected[-1]
+    now = datetime.now(UTC)
+    assert await figures(database, scope, WALLET.code, as_of=now, on="posted") == (700, 0, 0)
+    before = now - timedelta(hours=1)
+    assert await figures(database, scope, WALLET.code, as_of=before, on="posted") == (0, 0, 0)
+
+
+async def test_reading_pages(database: Database, scope: Scope) -> None:
+    await run(database, scope, *(deposit(f"d{n}", 10, user=f"usr_{n}") for n in range(5)))
+    await run(database, scope, pledge("p1", 4))
+    await run(database, scope, accounts.pledge_voided("p1/void", hold="p1", as_of=DAY))
+    async with database.transaction(scope) as tx:
+        page = await ledger.accounts(tx, prefix="wallet:", limit=3)
+        rest = await ledger.accounts(tx, prefix="wallet:", after=page[-1].code, limit=3)
+        assert [b.code for b in page + rest] == [f"wallet:usr_{n}:NGN" for n in range(5)]
+        assert {b.available_minor for b in page + rest} == {10}
+        lines = await ledger.entries(tx, "provider:stripe:NGN", limit=3)
+        older = await ledger.entries(tx, "provider:stripe:NGN", before=(lines[-1].transaction_id, lines[-1].leg))
+        assert sorted(line.key for line in lines + older) == [f"d{n}" for n in range(5)]
+        hold = await ledger.transaction(tx, "p1")
+        assert hold is not None and hold.resolved_by == (Phase.VOID, "p1/void") and hold.reversed_by is None
+        assert [(leg.code, leg.amount_minor, leg.pending) for leg in hold.legs] == [
+            (WALLET.code, 4, True),
+            (ESCROW.code, -4, True),
+        ]
+        void = await ledger.transaction(tx, "p1/void")
+        assert void is not None and void.target == "p1" and void.legs == ()
+        assert await ledger.transaction(tx, "nothing") is None
+
+
+async def test_tenants_and_modes_do_not_meet(database: Database, scope: Scope, owner_url: str) -> None:
+    others = [Scope(tenant_id=scope.tenant_id, mode=Mode.LIVE), Scope(tenant_id=add_tenant(owner_url), mode=Mode.TEST)]
+    await run(database, scope, deposit("d1", 700))
+    await run(database, scope, pledge("p1", 300))
+    for other in others:
+        with pytest.raises(NotFound):
+            await figures(database, other, WALLET.code)
+        with pytest.raises(accounts.UnknownHold):
+            await run(database, other, accounts.pledge_voided("p1/void", hold="p1", as_of=DAY))
+        [own] = await run(database, other, deposit("d1", 1))
+        assert not own.replayed
+        assert await figures(database, other, WALLET.code) == (1, 0, 0)
+        async with database.transaction(other) as tx:
+            assert len(await ledger.accounts(tx)) == 2 and await ledger.transaction(tx, "p1") is None
+    assert await figures(database, scope, WALLET.code) == (700, 0, 300)
+
+
+async def test_no_tenant_no_posting(database: Database) -> None:
+    async with database.transaction() as tx:
+        with pytest.raises(psycopg.DatabaseError) as caught:
+            await ledger.post(tx, deposit("d1", 1))
+    assert caught.value.sqlstate == "CH000"
+
+
+CHANGES = (
+    "update {} set tenant_id = tenant_id",
+    "delete from {}",
+    "truncate {}",
+)
+TABLES = ("ledger_accounts", "ledger_transactions", "ledger_entries", "ledger_balances")
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("change", CHANGES)
+async def test_the_app_role_may_change_nothing(database: Database, scope: Scope, table: str, change: str) -> None:
+    await run(database, scope, deposit("d1", 700))
+    async with database.transaction(scope) as tx:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="permission denied"):
+            await tx.execute(change.format(table))
+
+
+@pytest.mark.parametrize("table", TABLES)
+@pytest.mark.parametrize("change", CHANGES)
+async def test_the_trigger_refuses_even_the_owner(
+    database: Database, scope: Scope, owner_url: str, table: str, change: str
+) -> None:
+    if table == "ledger_balances" and change.startswith("update"):
+        return  # the cached balance is the one thing that changes, and only ledger_post changes it
+    await run(database, scope, deposit("d1", 700))
+    owner = Database(owner_url, name="owner", max_size=1)
+    await owner.open()
+    async with owner.transaction(scope) as tx:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
+            async with tx.transaction():
+                await tx.execute(change.format(table))
+    await owner.close()
+
+
+@pytest.mark.parametrize(
+    "function", ["ledger_move(null, null, null, null)", "ledger_open(null, null, null, null, null, null)"]
+)
+async def test_the_app_role_calls_nothing_but_the_posting(database: Database, scope: Scope, function: str) -> None:
+    async with database.transaction(scope) as tx:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            await tx.execute(f"select {function}")
+
+
+@pytest.mark.parametrize("url", ["owner", "superuser"])
+async def test_nobody_inserts_unbalanced_entries(
+    database: Database, scope: Scope, owner_url: str, postgres, url: str
+) -> None:
+    [posted] = await run(database, scope, deposit("d1", 700))
+    name = owner_url.rpartition("/")[2]
+    with psycopg.connect(owner_url if url == "owner" else postgres.url(name)) as connection:
+        connection.execute(
+            "select set_config('app.tenant', %s, true), set_config('app.mode', 'test', true)", (str(scope.tenant_id),)
+        )
+        with pytest.raises(psycopg.DatabaseError) as caught:
+            connection.execute(
+                "insert into ledger_entries select tenant_id, mode, transaction_id, leg + 10, account_id, currency, "
+                "amount_minor + leg %% 2, pending from ledger_entries where transaction_id = %s",
+                (posted.id,),
+            )
+    assert caught.value.sqlstate == "CH004"
+
+
+async def test_the_function_refuses_what_the_domain_would(database: Database, scope: Scope) -> None:
+    """A caller that skips the domain's checks meets the database's."""
+
+    def forged(**changes: object) -> Posting:
+        posting = deposit(f"x{uuid4()}", 5)
+        for name, value in changes.items():
+            object.__setattr__(posting, name, value)
+        return posting
+
+    with pytest.raises(accounts.InvalidPosting):
+        await run(database, scope, forged(legs=(Leg(WALLET, 5), Leg(ESCROW, -4))))
+    with pytest.raises(accounts.InvalidPosting):
+        kes = accounts.wallet("usr_1", "KES")
+        await run(database, scope, forged(legs=(Leg(kes, 5), Leg(ESCROW, -5))))
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await run(database, scope, forged(legs=(Leg(WALLET, 0), Leg(ESCROW, 0))))
+    with pytest.raises(NotFound):
+        await figures(database, scope, ESCROW.code)
+
+
+async def test_keys_of_any_printable_characters(database: Database, scope: Scope) -> None:
+    for key in ('a"b', "a\\b", "{a,b}", "null", "'", "%s", "a" * 300):
+        [first] = await run(database, scope, deposit(key, 1))
+        [again] = await run(database, scope, deposit(key, 1))
+        assert again.replayed and again.id == first.id
+    assert await figures(database, scope, WALLET.code) == (7, 0, 0)
+
+
+async def test_the_tables_are_as_declared(database: Database) -> None:
+    for table in (ledger.LedgerAccount, ledger.LedgerBalance, ledger.LedgerTransaction, ledger.LedgerEntry):
+        async with database.transaction() as tx:
+            rows = await tx.execute(
+                "select column_name, is_nullable from information_schema.columns where table_name = %s",
+                (table.__tablename__,),
+            )
+            actual = {row["column_name"]: row["is_nullable"] == "YES" for row in await rows.fetchall()}
+        assert actual == {column.name: bool(column.nullable) for column in table.__table__.columns}

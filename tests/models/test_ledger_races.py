@@ -1,0 +1,169 @@
+"""Many writers at once: exactly k of them get the money, each hold ends once, and the books hold afterwards."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+import pytest
+
+from contracts.base import Scope
+from domain import accounts
+from domain.accounts import Posting
+from domain.errors import Conflict
+from domain.money import Money
+from infra.database import Database
+from models import ledger
+from models.audit import audit_books
+from tests.fixtures.postgres import role_url
+
+DAY = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def ngn(amount: int) -> Money:
+    return Money(amount, "NGN")
+
+
+def deposit(key: str, amount: int, user: str) -> Posting:
+    return accounts.deposit_captured(key, provider="stripe", user_id=user, amount=ngn(amount), as_of=DAY)
+
+
+def pledge(key: str, amount: int, user: str) -> Posting:
+    return accounts.wallet_pledged(
+        key, user_id=user, campaign_id="cmp_1", amount=ngn(amount), as_of=DAY, expires_at=DAY.replace(year=2031)
+    )
+
+
+@pytest.fixture(autouse=True)
+async def books_hold(owner_url: str) -> AsyncIterator[None]:
+    """Every story here ends with the auditor."""
+    yield
+    auditor = Database(role_url(owner_url, "chama_audit"), name="audit", max_size=1)
+    await auditor.open()
+    async with auditor.transaction() as tx:
+        assert await audit_books(tx) == []
+    await auditor.close()
+
+
+async def attempt(database: Database, scope: Scope, *postings: Posting) -> bool:
+    """Whether it was written, now and not before."""
+    try:
+        async with database.transaction(scope) as tx:
+            return not (await ledger.post_many(tx, postings))[0].replayed
+    except Conflict:
+        return False
+
+
+@pytest.mark.parametrize("k", [0, 1, 7, 31])
+async def test_thirty_two_writers_and_money_for_exactly_k(database: Database, scope: Scope, k: int) -> None:
+    await attempt(database, scope, deposit("d", 100 * k + 99, "usr_1"))
+    won = await asyncio.gather(*(attempt(database, scope, pledge(f"p{n}", 100, "usr_1")) for n in range(32)))
+    assert sum(won) == k
+
+
+async def test_exactly_k_out_of_a_striped_account(database: Database, scope: Scope) -> None:
+    """Money leaves an escrow through holds that each must see all stripes, while more comes in."""
+    source = accounts.escrow("cmp_1", "NGN")
+
+    def charge(n: int) -> Posting:
+        return accounts.payment_charged(f"c{n}", provider="stripe", into=source, amount=ngn(100), as_of=DAY)
+
+    def refund(n: int) -> Posting:
+        return accounts.refund_requested(f"r{n}", source=source, provider="stripe", amount=ngn(100), as_of=DAY)
+
+    await asyncio.gather(*(attempt(database, scope, charge(n)) for n in range(10)))
+    won = await asyncio.gather(*(attempt(database, scope, refund(n)) for n in range(32)))
+    assert sum(won) == 10
+    mixed = [charge(100 + n) for n in range(20)] + [refund(100 + n) for n in range(40)]
+    mixed[::3], mixed[1::3], mixed[2::3] = mixed[:20], mixed[20:40], mixed[40:]
+    won = await asyncio.gather(*(attempt(database, scope, posting) for posting in mixed))
+    async with database.transaction(scope) as tx:
+        left = await ledger.balance(tx, source.code)
+    assert left.available_minor == 100 * (20 - (sum(won) - 20)) >= 0
+
+
+async def test_a_hot_account_with_sixteen_writers(database: Database, scope: Scope) -> None:
+    target = accounts.escrow("cmp_1", "NGN")
+
+    async def pay(writer: int) -> None:
+        for n in range(25):
+            key = f"c{writer}/{n}"
+            await attempt(
+                database,
+                scope,
+                accounts.payment_charged(key, provider="stripe", into=target, amount=ngn(n + 1), as_of=DAY),
+            )
+
+    await asyncio.gather(*(pay(writer) for writer in range(16)))
+    async with database.transaction(scope) as tx:
+        assert (await ledger.balance(tx, target.code)).posted_minor == 16 * 25 * 26 // 2
+        assert (await ledger.balance(tx, "provider:stripe:NGN")).posted_minor == 16 * 25 * 26 // 2
+
+
+async def test_post_void_and_expiry_race_for_every_hold(database: Database, scope: Scope) -> None:
+    """1,000 holds, three rivals each: one wins, and the money is where the winner put it."""
+    await attempt(database, scope, deposit("d", 1_000, "usr_1"))
+    await attempt(database, scope, *(pledge(f"p{n}", 1, "usr_1") for n in range(1_000)))
+    gate = asyncio.Semaphore(24)
+
+    async def resolve(posting: Posting) -> bool:
+        async with gate:
+            return await attempt(database, scope, posting)
+
+    rivals = [
+        rival
+        for n in range(1_000)
+        for rival in (
+            accounts.pledge_captured(f"p{n}/capture", hold=f"p{n}", as_of=DAY),
+            accounts.pledge_voided(f"p{n}/void", hold=f"p{n}", as_of=DAY),
+            accounts.pledge_expired(f"p{n}/expire", hold=f"p{n}", as_of=DAY.replace(year=2031)),
+        )
+    ]
+    order = [rivals[(i * 1_117) % 3_000] for i in range(3_000)]
+    won = dict(zip((rival.key for rival in order), await asyncio.gather(*map(resolve, order)), strict=True))
+    wins = [[won[f"p{n}/{how}"] for how in ("capture", "void", "expire")] for n in range(1_000)]
+    assert all(sum(each) == 1 for each in wins)
+    captured = sum(each[0] for each in wins)
+    async with database.transaction(scope) as tx:
+        wallet = await ledger.balance(tx, "wallet:usr_1:NGN")
+        escrow = await ledger.balance(tx, "escrow:cmp_1:NGN")
+    assert (wallet.posted_minor, wallet.pending_out_minor) == (1_000 - captured, 0)
+    assert (escrow.posted_minor, escrow.pending_in_minor) == (captured, 0)
+
+
+async def test_one_hold_with_rivals_that_start_together(database: Database, scope: Scope) -> None:
+    await attempt(database, scope, deposit("d", 50, "usr_1"))
+    for n in range(10):
+        await attempt(database, scope, pledge(f"p{n}", 5, "usr_1"))
+        rivals = [accounts.pledge_captured(f"p{n}/c{i}", hold=f"p{n}", as_of=DAY) for i in range(8)]
+        rivals += [accounts.pledge_voided(f"p{n}/v{i}", hold=f"p{n}", as_of=DAY) for i in range(8)]
+        assert sum(await asyncio.gather(*(attempt(database, scope, rival) for rival in rivals))) == 1
+
+
+async def test_fifty_copies_of_one_posting(database: Database, scope: Scope) -> None:
+    first = await asyncio.gather(*(attempt(database, scope, deposit("d", 70, "usr_1")) for _ in range(50)))
+    assert sum(first) == 1
+    async with database.transaction(scope) as tx:
+        assert (await ledger.balance(tx, "wallet:usr_1:NGN")).posted_minor == 70
+
+
+async def test_batches_that_overlap_do_not_deadlock(database: Database, scope: Scope) -> None:
+    """Same accounts, opposite order: locks are taken in one order whatever the batch's own."""
+    users = [f"usr_{n}" for n in range(20)]
+    await attempt(database, scope, *(deposit(f"d/{user}", 1_000, user) for user in users))
+
+    async def batch(n: int) -> bool:
+        order = users if n % 2 else users[::-1]
+        return await attempt(database, scope, *(pledge(f"b{n}/{user}", 1, user) for user in order))
+
+    assert all(await asyncio.gather(*(batch(n) for n in range(30))))
+
+
+async def test_opening_the_same_accounts_at_once(database: Database, scope: Scope) -> None:
+    async def open_all(n: int) -> bool:
+        users = [f"new_{(i * (1 if n % 2 else -1)) % 30}" for i in range(30)]
+        return await attempt(database, scope, *(deposit(f"o{n}/{user}", 1, user) for user in users))
+
+    assert all(await asyncio.gather(*(open_all(n) for n in range(12))))
+    async with database.transaction(scope) as tx:
+        found = await ledger.accounts(tx, prefix="wallet:new_", limit=100)
+    assert [balance.posted_minor for balance in found] == [12] * 30
