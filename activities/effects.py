@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import structlog
 from prometheus_client import Counter
@@ -21,12 +21,14 @@ from temporalio import activity
 from activities.gateways.protocols import RailNotSent, RailRejected, RailUnknown
 from contracts.base import Message, Scope
 from infra.database import Database, Tx
-from models.effect import Claim, claim, settle
+from models.effect import Claim, claim, send_again, settle
 
 A = TypeVar("A", bound=Message)
 log = structlog.get_logger(__name__)
 
 CALLS = Counter("chama_provider_calls_total", "Calls to providers by outcome.", ["provider", "operation", "outcome"])
+NOT_SET_UP: Final = ("unauthorized", "not_configured")
+"""Refusals of our credentials. A new payment ends by one; money already held or owed waits until they are mended."""
 LEASE_SECONDS = 15
 """How long an exclusive effect belongs to whoever claimed it: the client's timeout and half as much again."""
 HEARTBEAT_SECONDS = 1
@@ -64,8 +66,8 @@ class Settled(Generic[A]):
 class Effects:
     """Carries effects out. `send` makes the call; `resolve` finds out what became of an earlier one.
 
-    `resolve` is told how many seconds ago the first call was claimed, and returns None when it is proven that the call
-    never arrived, which permits `send`.
+    `resolve` is given the earlier claim, and returns None when it is proven that its call never arrived, or that the rail
+    will recognise the repeat: that permits `send`.
     """
 
     def __init__(self, db: Database) -> None:
@@ -75,7 +77,7 @@ class Effects:
         self,
         effect: Effect[A],
         send: Callable[[], Awaitable[A]],
-        resolve: Callable[[int], Awaitable[A | None]],
+        resolve: Callable[[Claim], Awaitable[A | None]],
     ) -> Settled[A]:
         """The definite outcome. Raises RailUnknown when there is none yet, RailNotSent when nothing happened."""
         found = await self._claim(effect)
@@ -108,15 +110,18 @@ class Effects:
         effect: Effect[A],
         found: Claim,
         send: Callable[[], Awaitable[A]],
-        resolve: Callable[[int], Awaitable[A | None]],
+        resolve: Callable[[Claim], Awaitable[A | None]],
     ) -> Settled[A]:
         try:
             async with heartbeating():
-                answer = None if found.fresh else await resolve(found.age_seconds)
+                answer = None if found.fresh else await resolve(found)
                 if answer is None:
+                    await self._sending(effect, found)
                     answer = await send()
         except RailRejected as error:
             self._count(effect, "rejected", error.code)
+            if error.code in NOT_SET_UP and effect.operation != "start":
+                raise RailNotSent(error.code, retry_after=timedelta(minutes=1)) from error
             return Settled(effect, refusal=error.code)
         except RailNotSent as error:
             self._count(effect, "not_sent", error.code)
@@ -129,6 +134,12 @@ class Effects:
             raise
         self._count(effect, "answered", "")
         return Settled(effect, answer=answer)
+
+    async def _sending(self, effect: Effect[A], found: Claim) -> None:
+        """Before a call is made again: grace periods count from now."""
+        if not found.fresh:
+            async with self._db.transaction(effect.scope) as tx:
+                await send_again(tx, effect.key)
 
     async def _mark(self, effect: Effect[A], status: str, code: str) -> None:
         async with self._db.transaction(effect.scope) as tx:

@@ -21,6 +21,8 @@ from domain.payment import (
     must_renew,
 )
 from models import ledger
+from models.base import update
+from models.campaign import Campaign
 from models.payment import change_payment, other_hold
 
 _P, _A, _I = PaymentStatus, AttemptStatus, InvestmentStatus
@@ -129,6 +131,7 @@ async def _wake_campaign_to_renew(book: Book) -> None:
     if campaign is None or until is None or not must_renew(authorized_until=until, deadline_at=campaign.deadline_at):
         return
     if campaign.next_action_at is None or until - RENEWAL_MARGIN < campaign.next_action_at:
+        await update(book.tx, Campaign, {"id": campaign.id}, {"next_action_at": until - RENEWAL_MARGIN})
         await book.signal("campaign", campaign.id, "funding_changed")
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from activities.attempts import add_attempt, order_for, resolve_start
 from activities.book import TAKES_MONEY, Book, open_book, unknown_attempt
 from activities.effects import Effect, Effects, Settled
 from activities.gateways.protocols import (
@@ -16,7 +17,6 @@ from activities.gateways.protocols import (
     PaymentRail,
     RailAnswer,
     RailUnknown,
-    Resolution,
 )
 from activities.payment_facts import apply_fact, end_unsent
 from activities.rails import Rails
@@ -34,10 +34,9 @@ from domain.payment import (
     next_step,
 )
 from infra.database import Database, Tx
-from models.base import insert
 from models.case import open_case, resolve_case
+from models.effect import Claim
 from models.payment import Payment, PaymentAttempt, change_payment, current_attempt, get_attempt, get_payment
-from models.user import get_user
 from models.webhook import settle_events_of
 
 _P, _A = PaymentStatus, AttemptStatus
@@ -169,25 +168,16 @@ class PaymentSteps:
     async def _begin(self, subject: Subject, order: PaymentOrder) -> PaymentProgress:
         """Start the attempt, or find out what became of an earlier start."""
         rail, reference = subject.rail, subject.attempt.reference
-
-        async def resolve(age_seconds: int) -> RailAnswer | None:
-            if rail.capabilities.resolution is Resolution.REPLAY:
-                return None
-            found = await rail.look_up(reference=reference, provider_id=None)
-            if found.fact is not PaymentFact.ABSENT:
-                return found
-            if age_seconds < rail.capabilities.not_found_grace.total_seconds():
-                raise RailUnknown("absent_within_grace")
-            return None
-
-        return await self.operate(subject, "start", lambda: rail.start(order), resolve)
+        return await self.operate(
+            subject, "start", lambda: rail.start(order), lambda found: resolve_start(rail, reference, found)
+        )
 
     async def operate(
         self,
         subject: Subject,
         operation: str,
         send: Callable[[], Awaitable[RailAnswer]],
-        resolve: Callable[[int], Awaitable[RailAnswer | None]] | None = None,
+        resolve: Callable[[Claim], Awaitable[RailAnswer | None]] | None = None,
         *,
         dead_as: PaymentStatus = _P.CANCELED,
     ) -> PaymentProgress:
@@ -207,7 +197,7 @@ class PaymentSteps:
             answer=RailAnswer,
         )
 
-        async def look_first(age_seconds: int) -> RailAnswer | None:
+        async def look_first(_: Claim) -> RailAnswer | None:
             truth = await subject.rail.look_up(reference=attempt.reference, provider_id=attempt.provider_id)
             done = truth.fact not in (PaymentFact.AUTHORIZED, PaymentFact.REQUIRES_ACTION, PaymentFact.ABSENT)
             return truth if done else None
@@ -342,45 +332,3 @@ def _page_is_lost(book: Book, answer: RailAnswer) -> bool:
     there, so a fresh attempt is made (and a payment that came in after all would be a late success)."""
     nowhere = answer.next_action is None and book.payment.next_action is None
     return answer.fact is PaymentFact.REQUIRES_ACTION and nowhere and book.payment.status is _P.CREATED
-
-
-async def add_attempt(tx: Tx, scope: Scope, payment: Payment, as_of: datetime) -> PaymentAttempt:
-    """A new attempt under the next ordinal, its reference fixed before any call. The payment's row is locked."""
-    ordinal = payment.attempts + 1
-    attempt = PaymentAttempt(
-        tenant_id=scope.tenant_id,
-        mode=scope.mode,
-        reference=f"ch-{provider_key(f'{scope}/{payment.id}/{ordinal}', length=32)}",
-        payment_id=payment.id,
-        ordinal=ordinal,
-        provider=payment.provider,
-        status=_A.STARTED,
-        amount_minor=payment.amount_minor,
-        currency=payment.currency,
-        started_at=as_of,
-    )
-    await insert(tx, attempt)
-    await change_payment(tx, payment.id, attempts=ordinal)
-    payment.attempts = ordinal
-    return attempt
-
-
-async def order_for(tx: Tx, payment: Payment, attempt: PaymentAttempt, rail: PaymentRail) -> PaymentOrder:
-    """What to ask the rail for. The same attempt always gives the same order, or a replay would be refused."""
-    payer = await get_user(tx, payment.payer_id)
-    assert payer is not None
-    renewal = attempt.ordinal > 1
-    return PaymentOrder(
-        reference=attempt.reference,
-        key=provider_key(f"attempt/{attempt.reference}/start"),
-        amount_minor=attempt.amount_minor,
-        currency=attempt.currency,
-        capture_now=not rail.capabilities.authorize,
-        payer_email=payer.email,
-        return_url=payment.return_url,
-        instrument=payment.instrument,
-        customer=payment.customer if renewal else None,
-        off_session=renewal,
-        save_instrument=payment.capture == "deferred" and rail.capabilities.saved_instrument and not renewal,
-        description=f"{payment.purpose} {payment.subject_id}",
-    )

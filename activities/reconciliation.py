@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from activities.gateways.protocols import PaymentRail, RefundFact
 from activities.rails import Rails
+from contracts.base import Mode, Scope
 from infra.database import Database
 from models.provider import ProviderAccount, accounts
 from models.reconciliation import Side, first_attempt_at, ledger_side, rows_side, unmatched_payments, wrong_counters
@@ -27,16 +28,24 @@ class Reconciliation:
     in_flight: int = 0
 
 
-async def reconcile(db: Database, rails: Rails) -> Reconciliation:
-    """Compare all three sides for every provider account, and the counters with the rows. `db` has the audit role."""
+async def reconcile(db: Database, rails: Rails, scope: Scope | None = None) -> Reconciliation:
+    """Compare all three sides for every provider account (of `scope`, if given), and the counters with the rows.
+
+    `db` has the audit role.
+    """
     result = Reconciliation()
     async with db.transaction() as tx:
-        found = await accounts(tx)
+        found = [each for each in await accounts(tx) if scope is None or scope_of(each) == scope]
         result.findings += [f"A9 {text}" for text in await wrong_counters(tx)]
         result.findings += [f"A2 {text}" for text in await unmatched_payments(tx)]
     for account in found:
         await _compare(db, account, rails.build(account), result)
     return result
+
+
+def scope_of(account: ProviderAccount) -> Scope:
+    """Whose account it is."""
+    return Scope(tenant_id=account.tenant_id, mode=Mode(account.mode))
 
 
 async def _compare(db: Database, account: ProviderAccount, rail: PaymentRail, result: Reconciliation) -> None:

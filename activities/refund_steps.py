@@ -26,6 +26,7 @@ from infra.database import Database, Tx
 from models import ledger
 from models.base import move, update
 from models.case import open_case, resolve_case
+from models.effect import Claim
 from models.payment import (
     PaymentAttempt,
     Refund,
@@ -101,11 +102,11 @@ class RefundSteps:
             answer = await rail.look_up_refund(order, refund_provider_id=refund.provider_id)
             return Settled(effect, answer=answer)
 
-        async def resolve(age_seconds: int) -> RefundAnswer | None:
-            found = await rail.look_up_refund(order, refund_provider_id=refund.provider_id)
-            if found.fact is not RefundFact.ABSENT:
-                return found
-            if age_seconds < rail.capabilities.not_found_grace.total_seconds():
+        async def resolve(found: Claim) -> RefundAnswer | None:
+            answer = await rail.look_up_refund(order, refund_provider_id=refund.provider_id)
+            if answer.fact is not RefundFact.ABSENT:
+                return answer
+            if found.age_seconds < rail.capabilities.not_found_grace.total_seconds():
                 raise RailUnknown("absent_within_grace")
             return None
 

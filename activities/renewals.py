@@ -7,16 +7,18 @@ place under the cap.
 
 from datetime import datetime
 
+from activities.attempts import add_attempt, order_for, resolve_start
 from activities.book import open_book, unknown_attempt
 from activities.effects import Effect, Effects, Settled
-from activities.gateways.protocols import PaymentFact, PaymentOrder, RailAnswer, RailUnknown, Resolution
+from activities.gateways.protocols import PaymentFact, PaymentOrder, RailAnswer, RailUnknown
 from activities.payment_facts import hold_authorization
-from activities.payment_steps import PaymentSteps, Subject, add_attempt, order_for
+from activities.payment_steps import PaymentSteps, Subject
 from activities.rails import Rails
 from contracts.base import Scope
 from contracts.payment import PaymentProgress
 from domain.payment import RENEWAL_MARGIN, AttemptStatus, PaymentStatus, PaymentStep, next_check
 from infra.database import Database, Tx
+from models.effect import Claim
 from models.payment import Payment, PaymentAttempt, attempts_of, change_payment, get_attempt, get_payment
 
 _A, _P = AttemptStatus, PaymentStatus
@@ -70,9 +72,8 @@ class Renewals:
             answer=RailAnswer,
         )
 
-        async def resolve(age_seconds: int) -> RailAnswer | None:
-            assert rail.capabilities.resolution is Resolution.REPLAY, "only rails that authorize renew, by replay"
-            return None
+        async def resolve(found: Claim) -> RailAnswer | None:
+            return await resolve_start(rail, attempt.reference, found)
 
         try:
             settled = await self._effects.run(effect, lambda: rail.start(order), resolve)

@@ -79,7 +79,8 @@ class SettlementActivities:
         if progress.step is PaymentStep.WAIT and progress.status is _P.REQUIRES_CAPTURE:
             progress = await self._steps.check(scope, line.payment_id, as_of)
         if progress.status is _P.REQUIRES_CAPTURE and progress.step is not PaymentStep.WAIT:
-            act = self._steps.capture if line.action == "capture" else self._steps.void
+            taken_back = progress.step is PaymentStep.VOID  # the investor canceled before the campaign was decided
+            act = self._steps.capture if line.action == "capture" and not taken_back else self._steps.void
             progress = await act(scope, line.payment_id, as_of, notices=line.settlement_id)
         return await self._outcome(scope, line, progress, as_of)
 

@@ -12,14 +12,18 @@ from rich.text import Text
 
 from activities.rails import Rails
 from activities.reconciliation import reconcile
+from contracts.base import Scope
 from infra.crypto import Vault
 from infra.database import Database
 from infra.settings import Settings
 from models.audit import audit_books
 
 
-async def examine(settings: Settings) -> dict[str, Any]:
-    """Run every check: `{"ok", "findings": […], "compared", "in_flight"}`; findings name tenant, thing and amounts."""
+async def examine(settings: Settings, scope: Scope | None = None) -> dict[str, Any]:
+    """Run every check: `{"ok", "findings": […], "compared", "in_flight"}`; findings name tenant, thing and amounts.
+
+    With `scope`, of the providers only that tenant's accounts are read.
+    """
     db = Database(settings.role_url("chama_audit"), name="chama-audit", max_size=2)
     await db.open()
     try:
@@ -27,7 +31,7 @@ async def examine(settings: Settings) -> dict[str, Any]:
             books = [str(each) for each in await audit_books(tx)]
         async with httpx.AsyncClient(follow_redirects=False) as http:
             rails = Rails(Vault.from_settings(settings), http, timeout_seconds=settings.provider_timeout_seconds)
-            outside = await reconcile(db, rails)
+            outside = await reconcile(db, rails, scope)
     finally:
         await db.close()
     findings = [*books, *outside.findings]

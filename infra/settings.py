@@ -45,9 +45,6 @@ class Settings(BaseSettings):
     smtp_sender: str = "Chama <no-reply@chama.test>"
 
     provider_timeout_seconds: float = 10.0
-    activity_timeout_seconds: float = 20.0
-    """Start-to-close of an activity that calls a provider: above the client's own timeout × 1.5."""
-    heartbeat_timeout_seconds: float = 10.0
     test_clock: bool = False
     """Whether the Temporal server allows time skipping, and so test-mode tenants may have a clock of their own."""
     test_clock_url: str = ""

@@ -31,6 +31,10 @@ class Finding:
     expected: str
     actual: str
 
+    def __str__(self) -> str:
+        """One line for a person."""
+        return f"{self.invariant} {self.subject}: {self.detail}: expected {self.expected}, found {self.actual}"
+
 
 _SUBJECT_OF_TRANSACTION = "x.tenant_id || '/' || x.mode || '/' || coalesce(t.key, 'transaction ' || x.transaction_id)"
 
@@ -92,7 +96,8 @@ select concat_ws('/', coalesce(e.tenant_id, c.tenant_id), coalesce(e.mode, c.mod
        'cached balance (posted, pending debit, pending credit)' as detail,
        concat_ws(', ', coalesce(e.posted, 0), coalesce(e.debit, 0), coalesce(e.credit, 0)) as expected,
        case when c.account_id is null then 'no balance'
-            else concat_ws(', ', c.posted, c.debit, c.credit) || ' in ' || c.rows || ' of ' || a.stripes || ' stripes' end as actual
+            else concat_ws(', ', c.posted, c.debit, c.credit) || ' in ' || c.rows || ' of ' || a.stripes || ' stripes'
+       end as actual
   from open_entries e
   full join cached c on c.tenant_id = e.tenant_id and c.mode = e.mode and c.account_id = e.account_id
   left join ledger_accounts a on a.tenant_id = coalesce(e.tenant_id, c.tenant_id)
@@ -185,8 +190,8 @@ _CHECKS: Final = (
 async def audit_books(tx: Tx) -> list[Finding]:
     """Every broken invariant, at most LIMIT a check. `tx`: a transaction of the audit role, without a scope.
 
-    One repeatable snapshot for all checks, so that money posted meanwhile is no finding: the first statement of `tx` must
-    be ours.
+    One repeatable snapshot for all checks, so that money posted meanwhile is no finding: the first statement of `tx`
+    must be ours.
     """
     await tx.execute("set transaction isolation level repeatable read, read only")
     findings = []

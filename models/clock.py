@@ -109,7 +109,9 @@ select noun, id, at from (
 
 _BUSY = """
 select exists (select 1 from settlements where status = 'running' and (next_action_at is null or next_action_at <= %(now)s))
-    or exists (select 1 from campaigns where status in ('successful', 'failed', 'canceled'))
+    or exists (select 1 from campaigns c where c.next_action_at is null
+               and c.status not in ('rejected', 'funded', 'closed_failed')
+               and not exists (select 1 from settlements s where s.campaign_id = c.id and s.status = 'running'))
     or exists (select 1 from payments where status = 'created' and next_action_at is null)
     or exists (select 1 from refunds where status = 'requested')
     or exists (select 1 from outbox where delivered_at is null) as busy
@@ -117,7 +119,11 @@ select exists (select 1 from settlements where status = 'running' and (next_acti
 
 
 async def is_busy(tx: Tx, now: datetime) -> bool:
-    """Whether something that is due by `now` has not come to rest: the clock waits for it before it moves on."""
+    """Whether something that is due by `now` has not come to rest: the clock waits for it before it moves on.
+
+    An open campaign without a next action, and without a settlement at work, is about to name one: its process has just
+    been started, or has just seen its settlement end.
+    """
     row = await (await tx.execute(_BUSY, {"now": now})).fetchone()
     return bool(row and row["busy"])
 

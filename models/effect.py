@@ -27,18 +27,23 @@ class EffectRow(Scoped, table=True):
     error_code: str | None = None
     tries: int = 1
     claimed_at: datetime | None = None
+    sent_at: datetime | None = None
     settled_at: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What a claim found. `fresh`: nothing was ever sent under this key, so the call itself may be made."""
+    """What a claim found. `fresh`: nothing was ever sent under this key, so the call itself may be made.
+
+    `known_seconds` counts from the first time it was sent, `age_seconds` from the last.
+    """
 
     fresh: bool
     status: str
     result: dict[str, Any] | None
     error_code: str | None
     age_seconds: int
+    known_seconds: int
     same_request: bool
 
 
@@ -48,9 +53,11 @@ values (%(tenant)s, %(mode)s, %(key)s, %(provider)s, %(operation)s, %(hash)s, 'c
 on conflict (tenant_id, mode, key) do update set
     tries = e.tries + 1,
     status = case when e.status = 'unsent' then 'claimed' else e.status end,
-    claimed_at = case when e.status = 'unsent' then now() else e.claimed_at end
+    claimed_at = case when e.status = 'unsent' then now() else e.claimed_at end,
+    sent_at = case when e.status = 'unsent' then now() else e.sent_at end
 returning status, result, error_code, tries, (request_hash = %(hash)s) as same,
-    floor(extract(epoch from clock_timestamp() - claimed_at))::int as age, claimed_at = now() as fresh
+    floor(extract(epoch from clock_timestamp() - sent_at))::int as age,
+    floor(extract(epoch from clock_timestamp() - claimed_at))::int as known, claimed_at = now() as fresh
 """
 
 
@@ -74,8 +81,13 @@ async def claim(
     assert row is not None
     return Claim(
         fresh=row["fresh"], status=row["status"], result=row["result"], error_code=row["error_code"],
-        age_seconds=row["age"], same_request=row["same"],
+        age_seconds=row["age"], known_seconds=row["known"], same_request=row["same"],
     )  # fmt: skip
+
+
+async def send_again(tx: Tx, key: str) -> None:
+    """The call is about to be made again."""
+    await tx.execute("update effects set sent_at = now() where key = %s", (key,))
 
 
 async def settle(

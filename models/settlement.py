@@ -83,7 +83,7 @@ async def plan_settlement(
     margin: timedelta,
     as_of: datetime,
 ) -> int:
-    """Write the settlement and its lines in one statement each; returns the number of lines (0 leaves none behind).
+    """Write the settlement and its lines in one statement each; returns the number of lines (with none it is complete).
 
     `margin`: for `renew`, how long before it lapses an authorization with a saved instrument is taken.
     """
@@ -96,7 +96,10 @@ async def plan_settlement(
     )
     row = await (await tx.execute(_PLAN, params)).fetchone()
     assert row is not None
-    await tx.execute("update settlements set lines = %s where id = %s", (row["lines"], settlement_id))
+    await tx.execute(
+        "update settlements set lines = %(n)s, status = case when %(n)s = 0 then 'completed' else status end where id = %(id)s",
+        {"n": row["lines"], "id": settlement_id},
+    )
     return int(row["lines"])
 
 

@@ -31,13 +31,13 @@ LEDGER: Final = Preset(
 """Database only."""
 
 GATEWAY: Final = Preset(
-    start_to_close_timeout=timedelta(seconds=30),
+    start_to_close_timeout=timedelta(seconds=90),
     heartbeat_timeout=timedelta(seconds=5),
     schedule_to_close_timeout=timedelta(days=30),
     retry_policy=_RETRY,
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
 )
-"""One provider call. The heartbeat notices a dead worker within seconds; the call itself has 10 s and its look-up 10 s."""
+"""One provider call, which may take a few exchanges of 10 s each. The heartbeat notices a dead worker within seconds."""
 
 BATCH: Final = Preset(
     start_to_close_timeout=timedelta(minutes=10),

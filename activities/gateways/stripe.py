@@ -123,7 +123,7 @@ class StripeRail:
         try:
             return await self._post(f"{_INTENTS}/{_segment(provider_id)}/{verb}", form, key, _reader(read_intent))
         except RailRejected as refused:
-            if refused.code in ("unauthorized", "not_configured", "idempotency_error"):
+            if refused.code in ("unauthorized", "not_configured"):
                 raise
             truth = await self._get_intent(provider_id)
             if truth.fact in _STILL_OPEN:

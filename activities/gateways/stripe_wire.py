@@ -179,7 +179,7 @@ def refusal(reply: Reply) -> RailError:
         return RailUnknown("idempotency_key_in_use")
     if kind == "idempotency_error":
         # The key was used before with another body: that earlier request may well have taken effect.
-        return RailRejected("idempotency_error")
+        return RailUnknown("idempotency_error")
     if reply.status == 409 or reply.headers.get("Stripe-Should-Retry") == "true":
         return RailNotSent(code)
     return RailRejected(code)

@@ -7,6 +7,7 @@ The file is written on failure too: `{"ok", "stories": [{"name", "ok", "workflow
 import asyncio
 import json
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ AT_ONCE = 3
 """Stories side by side; the one that kills the worker runs alone, at the end."""
 ALONE = ("invest.worker_killed",)
 STORY_SECONDS = 150
+_PIPE_WIDTH = 160
+"""Columns where the output is a file or a pipe: wide enough that no row wraps."""
 ENVIRONMENT = {"CHAMA_PROVIDER_TIMEOUT_SECONDS": "4", "CHAMA_LOG_LEVEL": "INFO"}
 """The demo's providers hang on purpose: it gives up on a call after four seconds instead of ten."""
 
@@ -54,6 +57,8 @@ class Outcome:
 def run(directory: Path) -> int:
     """Start the stack, run the stories, stop the stack; the exit code."""
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPE_WIDTH)
     outcomes = [Outcome(name, (STORIES[name].__doc__ or "").strip().splitlines()[0]) for name in STORIES]
     began = time.monotonic()
     report: dict[str, Any] = {"ok": False, "findings": ["the stack did not start"]}
@@ -88,14 +93,39 @@ async def _play(console: Console, stack: Stack, outcomes: list[Outcome]) -> dict
         async with slots:
             await _tell(stack, STORIES[outcome.name], outcome)
 
-    with Live(_table(outcomes), console=console, refresh_per_second=4, transient=console.is_terminal) as live:
-        ticking = asyncio.create_task(_tick(live, outcomes))
+    async def all_of_them() -> None:
         await asyncio.gather(*(one(each) for each in outcomes if each.name not in ALONE))
         for each in outcomes:
             if each.name in ALONE:
                 await one(each)
-        ticking.cancel()
+
+    await (_with_progress if console.is_terminal else _with_lines)(console, outcomes, all_of_them())
     return await examine(stack.settings)
+
+
+async def _with_progress(console: Console, outcomes: list[Outcome], work: Coroutine[Any, Any, None]) -> None:
+    """A table that follows the stories while they run."""
+    with Live(_table(outcomes), console=console, refresh_per_second=4, transient=True) as live:
+        task = asyncio.create_task(work)
+        while not task.done():
+            live.update(_table(outcomes))
+            await asyncio.wait([task], timeout=0.25)
+        await task
+
+
+async def _with_lines(console: Console, outcomes: list[Outcome], work: Coroutine[Any, Any, None]) -> None:
+    """A line per finished story, for logs and pipes."""
+    task = asyncio.create_task(work)
+    told: set[str] = set()
+    while True:
+        await asyncio.wait([task], timeout=0.25)
+        for each in outcomes:
+            if each.state in ("ok", "failed") and each.name not in told:
+                told.add(each.name)
+                console.print(f"{each.name:<36} {each.state:<7} {each.seconds:5.1f} s", highlight=False)
+        if task.done():
+            break
+    await task
 
 
 async def _tell(stack: Stack, story: Story, outcome: Outcome) -> None:
@@ -121,12 +151,6 @@ async def _tell(stack: Stack, story: Story, outcome: Outcome) -> None:
             await world.close()
 
 
-async def _tick(live: Live, outcomes: list[Outcome]) -> None:
-    while True:
-        live.update(_table(outcomes))
-        await asyncio.sleep(0.25)
-
-
 _STYLES = {"ok": "green", "failed": "red", "running": "yellow", "waiting": "dim"}
 
 
@@ -141,8 +165,7 @@ def _table(outcomes: list[Outcome]) -> Table:
 
 
 def _summary(console: Console, stack: Stack, outcomes: list[Outcome], report: dict[str, Any]) -> None:
-    if console.is_terminal:
-        console.print(_table(outcomes))
+    console.print(_table(outcomes))
     for each in outcomes:
         if each.error:
             console.print(Text(f"{each.name}: {each.error}", style="red"))

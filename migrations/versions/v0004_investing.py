@@ -187,6 +187,7 @@ create table effects (
     error_code text,
     tries int not null default 1,
     claimed_at timestamptz not null default now(),
+    sent_at timestamptz not null default now(),
     settled_at timestamptz,
     primary key (tenant_id, mode, key)
 );

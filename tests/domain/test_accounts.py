@@ -31,6 +31,7 @@ def every_movement(amount: Money) -> dict[str, tuple[Posting, Phase, AccountSpec
             WALLET,
             ESCROW,
         ),
+        "returned": (accounts.pledge_returned("k", user_id="usr_1", source=ESCROW, **common), pending, ESCROW, WALLET),
         "refund": (accounts.refund_requested("k", source=ESCROW, **rail, **common), pending, ESCROW, PROVIDER),
         "unexpected": (accounts.unexpected_money("k", **rail, **common), single, PROVIDER, SUSPENSE),
         "attached": (accounts.suspense_attached("k", into=ESCROW, **common), single, SUSPENSE, ESCROW),

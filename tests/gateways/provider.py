@@ -54,7 +54,13 @@ class ScriptedProvider:
         return self
 
     async def handle(self, request: Request) -> Response:
-        asked = Asked(request.method, request.url.path, request.url.query, dict(request.headers), await request.body())
+        asked = Asked(
+            request.method,
+            request.scope["raw_path"].decode(),
+            request.url.query,
+            dict(request.headers),
+            await request.body(),
+        )
         self.asked.append(asked)
         try:
             assert self.contract is not None

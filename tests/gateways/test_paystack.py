@@ -262,7 +262,7 @@ async def test_lists_hold_strangers_and_pages(paystack: PaystackRail, paystack_a
         (400, paystack_error("Bad", type="validation_error", code="invalid_params"), RailRejected, "invalid_params"),
         (400, paystack_error("Bad: ada@example.test"), RailRejected, "http_400"),
         (400, {"oops": 1}, RailUnknown, "unreadable_answer"),
-        (200, paystack_error("no"), RailUnknown, "unreadable_answer"),
+        (200, paystack_error("no", data=PAGE["data"]), RailUnknown, "unreadable_answer"),
     ],
 )
 async def test_refusals(paystack: PaystackRail, paystack_api: ScriptedProvider, status, body, error, code) -> None:

@@ -143,7 +143,7 @@ async def test_an_answer_about_another_payment_is_not_believed(
 @pytest.mark.parametrize(
     ("status", "body", "headers", "error", "code"),
     [
-        (400, stripe_error("idempotency_error"), {}, RailRejected, "idempotency_error"),
+        (400, stripe_error("idempotency_error"), {}, RailUnknown, "idempotency_error"),
         (400, stripe_error(code="amount_too_small"), {}, RailRejected, "amount_too_small"),
         (400, stripe_error(code="bad code: ada@example.test"), {}, RailRejected, "invalid_request_error"),
         (401, stripe_error(), {}, RailRejected, "unauthorized"),
@@ -192,9 +192,18 @@ async def test_a_reference_cannot_rewrite_the_search(stripe: StripeRail) -> None
 
 async def test_an_id_stays_one_path_segment(stripe: StripeRail, stripe_api: ScriptedProvider) -> None:
     stripe_api.will_say(stripe_error(code="resource_missing"), 404)
-    answer = await stripe.look_up(reference=REFERENCE, provider_id="pi_1?x=")
+    answer = await stripe.look_up(reference=REFERENCE, provider_id="pi_1/cancel#x")
     assert answer.fact is PaymentFact.ABSENT
-    assert "x" not in stripe_api.asked[0].params
+    assert stripe_api.asked[0].path == "/v1/payment_intents/pi_1%2Fcancel%23x"
+
+
+async def test_an_answer_beyond_the_size_limit_is_unreadable(stripe: StripeRail, stripe_api: ScriptedProvider) -> None:
+    stripe_api.will_say(intent("succeeded", padding="x" * 5_000_000)).will_say(
+        intent("succeeded", padding="x" * 1_000_000)
+    )
+    with pytest.raises(RailUnknown, match="unreadable_answer"):
+        await stripe.start(order())
+    assert (await stripe.start(order())).fact is PaymentFact.CAPTURED
 
 
 async def test_only_stripe_itself_can_say_absent(stripe: StripeRail, stripe_api: ScriptedProvider) -> None:

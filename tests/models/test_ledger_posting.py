@@ -385,6 +385,15 @@ async def test_the_function_refuses_what_the_domain_would(database: Database, sc
         await figures(database, scope, ESCROW.code)
 
 
+async def test_the_function_refuses_a_key_twice(database: Database, scope: Scope) -> None:
+    """Two rows with one key would book its legs twice."""
+    arguments = ledger._arguments([deposit("d1", 5), deposit("d1", 5)])
+    async with database.transaction(scope) as tx:
+        with pytest.raises(psycopg.DatabaseError) as caught:
+            await tx.execute(ledger._POST, arguments)
+    assert caught.value.sqlstate == "CH002"
+
+
 async def test_keys_of_any_printable_characters(database: Database, scope: Scope) -> None:
     for key in ('a"b', "a\\b", "{a,b}", "null", "'", "%s", "a" * 300):
         [first] = await run(database, scope, deposit(key, 1))

@@ -1,7 +1,7 @@
 """Many writers at once: exactly k of them get the money, each hold ends once, and the books hold afterwards."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -44,20 +44,27 @@ async def books_hold(owner_url: str) -> AsyncIterator[None]:
     await auditor.close()
 
 
-async def attempt(database: Database, scope: Scope, *postings: Posting) -> bool:
-    """Whether it was written, now and not before."""
+async def attempt(database: Database, scope: Scope, *postings: Posting, start: asyncio.Barrier | None = None) -> bool:
+    """Whether it was written, now and not before. `start`: every rival has its transaction open before one posts."""
     try:
         async with database.transaction(scope) as tx:
+            if start is not None:
+                await start.wait()
             return not (await ledger.post_many(tx, postings))[0].replayed
     except Conflict:
         return False
 
 
+async def race(database: Database, scope: Scope, *rivals: Sequence[Posting]) -> int:
+    """How many of the rivals, started together, won."""
+    start = asyncio.Barrier(len(rivals))
+    return sum(await asyncio.gather(*(attempt(database, scope, *rival, start=start) for rival in rivals)))
+
+
 @pytest.mark.parametrize("k", [0, 1, 7, 31])
 async def test_thirty_two_writers_and_money_for_exactly_k(database: Database, scope: Scope, k: int) -> None:
     await attempt(database, scope, deposit("d", 100 * k + 99, "usr_1"))
-    won = await asyncio.gather(*(attempt(database, scope, pledge(f"p{n}", 100, "usr_1")) for n in range(32)))
-    assert sum(won) == k
+    assert await race(database, scope, *([pledge(f"p{n}", 100, "usr_1")] for n in range(32))) == k
 
 
 async def test_exactly_k_out_of_a_striped_account(database: Database, scope: Scope) -> None:
@@ -71,8 +78,7 @@ async def test_exactly_k_out_of_a_striped_account(database: Database, scope: Sco
         return accounts.refund_requested(f"r{n}", source=source, provider="stripe", amount=ngn(100), as_of=DAY)
 
     await asyncio.gather(*(attempt(database, scope, charge(n)) for n in range(10)))
-    won = await asyncio.gather(*(attempt(database, scope, refund(n)) for n in range(32)))
-    assert sum(won) == 10
+    assert await race(database, scope, *([refund(n)] for n in range(32))) == 10
     mixed = [charge(100 + n) for n in range(20)] + [refund(100 + n) for n in range(40)]
     mixed[::3], mixed[1::3], mixed[2::3] = mixed[:20], mixed[20:40], mixed[40:]
     won = await asyncio.gather(*(attempt(database, scope, posting) for posting in mixed))
@@ -136,12 +142,11 @@ async def test_one_hold_with_rivals_that_start_together(database: Database, scop
         await attempt(database, scope, pledge(f"p{n}", 5, "usr_1"))
         rivals = [accounts.pledge_captured(f"p{n}/c{i}", hold=f"p{n}", as_of=DAY) for i in range(8)]
         rivals += [accounts.pledge_voided(f"p{n}/v{i}", hold=f"p{n}", as_of=DAY) for i in range(8)]
-        assert sum(await asyncio.gather(*(attempt(database, scope, rival) for rival in rivals))) == 1
+        assert await race(database, scope, *([rival] for rival in rivals)) == 1
 
 
-async def test_fifty_copies_of_one_posting(database: Database, scope: Scope) -> None:
-    first = await asyncio.gather(*(attempt(database, scope, deposit("d", 70, "usr_1")) for _ in range(50)))
-    assert sum(first) == 1
+async def test_copies_of_one_posting(database: Database, scope: Scope) -> None:
+    assert await race(database, scope, *([deposit("d", 70, "usr_1")] for _ in range(32))) == 1
     async with database.transaction(scope) as tx:
         assert (await ledger.balance(tx, "wallet:usr_1:NGN")).posted_minor == 70
 
@@ -151,19 +156,24 @@ async def test_batches_that_overlap_do_not_deadlock(database: Database, scope: S
     users = [f"usr_{n}" for n in range(20)]
     await attempt(database, scope, *(deposit(f"d/{user}", 1_000, user) for user in users))
 
-    async def batch(n: int) -> bool:
-        order = users if n % 2 else users[::-1]
-        return await attempt(database, scope, *(pledge(f"b{n}/{user}", 1, user) for user in order))
-
-    assert all(await asyncio.gather(*(batch(n) for n in range(30))))
+    batches = [[pledge(f"b{n}/{user}", 1, user) for user in (users if n % 2 else users[::-1])] for n in range(30)]
+    assert await race(database, scope, *batches) == 30
 
 
 async def test_opening_the_same_accounts_at_once(database: Database, scope: Scope) -> None:
-    async def open_all(n: int) -> bool:
-        users = [f"new_{(i * (1 if n % 2 else -1)) % 30}" for i in range(30)]
-        return await attempt(database, scope, *(deposit(f"o{n}/{user}", 1, user) for user in users))
+    """Each batch opens the same accounts in an order of its own."""
+    users = [f"new_{i}" for i in range(400)]
 
-    assert all(await asyncio.gather(*(open_all(n) for n in range(12))))
+    batches = [[deposit(f"o{n}/{user}", 1, user) for user in users[n * 50 :] + users[: n * 50]] for n in range(8)]
+    assert await race(database, scope, *batches) == 8
     async with database.transaction(scope) as tx:
-        found = await ledger.accounts(tx, prefix="wallet:new_", limit=100)
-    assert [balance.posted_minor for balance in found] == [12] * 30
+        found = await ledger.accounts(tx, prefix="wallet:new_", limit=500)
+    assert [balance.posted_minor for balance in found] == [8] * 400
+
+
+async def test_the_same_batch_at_once_in_other_orders(database: Database, scope: Scope) -> None:
+    postings = [deposit(f"d{i}", 1, "usr_1") for i in range(400)]
+    orders = [postings[n * 50 :] + postings[: n * 50] for n in range(8)]
+    assert await race(database, scope, *orders) == 1
+    async with database.transaction(scope) as tx:
+        assert (await ledger.balance(tx, "wallet:usr_1:NGN")).posted_minor == 400
