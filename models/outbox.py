@@ -34,9 +34,24 @@ insert into outbox (tenant_id, mode, order_key, kind, workflow_type, workflow_id
     signal_payload, search_attributes, static_summary, request_id, next_attempt_at)
 select %(tenant_id)s, %(mode)s, %(order_key)s, %(kind)s, %(workflow_type)s, %(workflow_id)s, %(task_queue)s,
     %(signal_name)s, %(payload)s, %(signal_payload)s, %(search_attributes)s, %(static_summary)s, %(request_id)s,
-    now() + %(grace)s
+    now() + case when exists (
+        select 1 from outbox earlier where earlier.tenant_id = %(tenant_id)s and earlier.mode = %(mode)s
+          and earlier.order_key = %(order_key)s and earlier.delivered_at is null)
+    then interval '0' else %(grace)s end
 from turn
 returning id
+"""
+
+# Whoever was waiting behind a delivered row may go now: tell the relay, which would otherwise find out by its poll.
+_DELIVERED = """
+with done as (
+    update outbox set delivered_at = now() where id = any(%(ids)s) and delivered_at is null
+    returning tenant_id, mode, order_key
+)
+select pg_notify(%(channel)s, '') from done where exists (
+    select 1 from outbox next where next.tenant_id = done.tenant_id and next.mode = done.mode
+      and next.order_key = done.order_key and next.delivered_at is null and next.id <> all(%(ids)s))
+limit 1
 """
 
 _EARLIER = """
@@ -69,7 +84,8 @@ where id = %(id)s and delivered_at is null
 async def enqueue(tx: Tx, message: OutboxMessage, *, grace: timedelta = timedelta(0)) -> int:
     """Write the message (its `id` and `attempts` are ignored); returns its id.
 
-    With a `grace` the relay leaves it alone for so long: the caller promises to deliver it right after the commit.
+    With a `grace` the relay leaves it alone for so long: the caller promises to deliver it right after the commit. Behind
+    an older message of its key it cannot be delivered by the caller, and is the relay's at once.
     """
     values: dict[str, Any] = message.model_dump(exclude={"id", "scope", "attempts"}) | {
         "tenant_id": message.scope.tenant_id,
@@ -98,7 +114,7 @@ async def claim(tx: Tx, limit: int, lease: timedelta) -> list[OutboxMessage]:
 
 async def mark_delivered(tx: Tx, ids: list[int]) -> None:
     """Temporal has them. Marking twice is harmless."""
-    await tx.execute("update outbox set delivered_at = now() where id = any(%s) and delivered_at is null", (ids,))
+    await tx.execute(_DELIVERED, {"ids": ids, "channel": CHANNEL})
 
 
 async def release(tx: Tx, row_id: int, error: str, delay: timedelta, *, count_attempt: bool = False) -> None:

@@ -25,7 +25,7 @@ select a.reference, a.provider_id, a.captured_minor, a.refunded_minor,
     a.status in ('started', 'unknown', 'pending', 'requires_action')
     or exists (select 1 from effects f where (f.tenant_id, f.mode) = (a.tenant_id, a.mode)
                and f.key in ('attempt/' || a.reference || '/start', 'attempt/' || a.reference || '/capture',
-                             'attempt/' || a.reference || '/void')
+                             'attempt/' || a.reference || '/void', 'attempt/' || a.reference || '/late_void')
                and f.status in ('claimed', 'unknown', 'unsent'))
     or exists (select 1 from refunds r where (r.tenant_id, r.mode, r.attempt_reference) = (a.tenant_id, a.mode, a.reference)
                and r.status in ('requested', 'pending', 'unknown')) as in_flight

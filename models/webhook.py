@@ -57,11 +57,14 @@ async def refuse(tx: Tx, scope: Scope, *, account_id: str, reason: str, raw: byt
 
 
 async def due_events(tx: Tx, limit: int) -> list[InboxEvent]:
-    """Events that want processing now, oldest first, leased to the caller for a minute."""
+    """Events that want processing now, oldest first, leased to the caller for ten seconds.
+
+    As long as Temporal takes to notice that a caller died: its successor finds them due again.
+    """
     return await read_all(
         tx,
         InboxEvent,
-        """update webhook_inbox set next_attempt_at = now() + interval '1 minute' where id in (
+        """update webhook_inbox set next_attempt_at = now() + interval '10 seconds' where id in (
                select id from webhook_inbox where status in ('received', 'orphaned') and next_attempt_at <= now()
                order by id limit %s for update skip locked) returning *""",
         (limit,),

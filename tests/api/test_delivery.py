@@ -102,15 +102,18 @@ async def test_a_signal_to_nobody_is_done(temporal: Client, scope: Scope) -> Non
     await deliver(temporal, signal(scope, f"toy/{scope}/never", 9))
 
 
-async def test_signal_with_start_is_one_step_and_never_a_second_run(temporal: Client, scope: Scope) -> None:
+async def test_signal_with_start_is_one_step_and_runs_again_after_the_end(temporal: Client, scope: Scope) -> None:
     workflow_id = f"toy/{scope}/both"
     both = start(scope, workflow_id, kind=OutboxKind.SIGNAL_WITH_START, signal_name="poke", signal_payload={"n": 1})
     await deliver(temporal, both)
     assert SIGNALED in await events(temporal, workflow_id)
     handle = temporal.get_workflow_handle(workflow_id)
+    first = await handle.describe()
     await handle.terminate()
     await deliver(temporal, both)
-    assert (await handle.describe()).status is WorkflowExecutionStatus.TERMINATED
+    again = await handle.describe()
+    assert again.status is WorkflowExecutionStatus.RUNNING and again.run_id != first.run_id
+    assert SIGNALED in await events(temporal, workflow_id)
 
 
 async def test_a_command_starts_its_workflow_inline(temporal: Client, edge: Edge) -> None:
