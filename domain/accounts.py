@@ -1,4 +1,4 @@
-"""The chart of accounts, and one posting template per money event. Pure: a template returns a `Posting`, storage posts it.
+"""The chart of accounts, and one posting template per money event. Pure: storage posts what a template returns.
 
 Sign: a leg is a signed amount of minor units, positive = debit, negative = credit; the legs of a posting sum to zero
 per currency. Assets grow by debits; liabilities (what we owe users, campaigns, strangers) grow by credits.
@@ -86,8 +86,8 @@ def escrow(campaign_id: str, currency: str) -> AccountSpec:
 def suspense(currency: str) -> AccountSpec:
     """Money that came in for something that was already over, until it is sent back or attached. Bounded.
 
-    One stripe: late money is rare, and is claimed for its refund in the transaction that books it. With more stripes two
-    such transactions would each hold one and wait for the other's.
+    One stripe: late money is rare, and is claimed for its refund in the transaction that books it. With more stripes
+    two such transactions would each hold one and wait for the other's.
     """
     return AccountSpec(f"suspense:{currency}", currency, AccountKind.SUSPENSE, bounded=True)
 
@@ -153,7 +153,7 @@ class Posting:
 
     @property
     def payload_hash(self) -> str:
-        """32 hex digits over everything that moves money. Dates are left out: a retry may come later, the first one wins."""
+        """32 hex digits over everything that moves money. Dates are left out: a retry may come later."""
         legs = sorted(f"{leg.account.code}={leg.amount_minor}" for leg in self.legs)
         payload = "|".join((self.event, self.phase, self.target or "", str(self.amount or ""), *legs))
         return blake2b(payload.encode(), digest_size=16).hexdigest()
@@ -250,7 +250,7 @@ def pledge_returned(key: str, *, user_id: str, source: AccountSpec, amount: Mone
 
 
 def refund_requested(key: str, *, source: AccountSpec, provider: str, amount: Money, as_of: datetime) -> Posting:
-    """Money is about to go back to a payer: hold Dr escrow, wallet or suspense, Cr provider, before the provider is asked."""
+    """Money is about to go back to a payer: hold Dr escrow, wallet or suspense, Cr provider. Before any call."""
     legs = _transfer(source, provider_clearing(provider, amount.currency), amount)
     return Posting(key, "refund_requested", Phase.PENDING, as_of, legs)
 
@@ -277,7 +277,7 @@ def suspense_attached(key: str, *, into: AccountSpec, amount: Money, as_of: date
 
 
 def reversal(key: str, *, target: str, as_of: datetime) -> Posting:
-    """A correction: every leg of an earlier posted transaction, the other way. Once per transaction; never of a hold."""
+    """A correction: every leg of an earlier posted transaction, the other way. Once each; never of a hold."""
     return Posting(key, "reversal", Phase.REVERSAL, as_of, target=target)
 
 

@@ -104,7 +104,7 @@ def allocate(total_minor: int, weights: Sequence[int]) -> list[int]:
 
     Largest remainder: every share is floored (towards minus infinity), then the units left over go one by one to the
     largest fractional remainders, ties to the earlier position. So the caller gives the weights in a stable order
-    (by id, never by arrival). A zero weight gets nothing. The total has no upper limit here: Python's integers are exact.
+    (by id, never by arrival). A zero weight gets nothing. The total has no upper limit: integers are exact.
     Raises InvalidMoney for no weights, a negative weight, weights that are all zero, or anything that is not an int.
     """
     if type(total_minor) is not int or any(type(weight) is not int for weight in weights):

@@ -74,7 +74,8 @@ with resolved as (
 ), legs as (
     select e.tenant_id, e.mode, e.account_id, e.pending, e.amount_minor
       from ledger_entries e
-      left join resolved r on e.pending and r.tenant_id = e.tenant_id and r.mode = e.mode and r.target_id = e.transaction_id
+      left join resolved r
+        on e.pending and r.tenant_id = e.tenant_id and r.mode = e.mode and r.target_id = e.transaction_id
      where r.target_id is null
 ), open_entries as (
     select tenant_id, mode, account_id,
@@ -102,7 +103,8 @@ select concat_ws('/', coalesce(e.tenant_id, c.tenant_id), coalesce(e.mode, c.mod
   full join cached c on c.tenant_id = e.tenant_id and c.mode = e.mode and c.account_id = e.account_id
   left join ledger_accounts a on a.tenant_id = coalesce(e.tenant_id, c.tenant_id)
        and a.mode = coalesce(e.mode, c.mode) and a.id = coalesce(e.account_id, c.account_id)
- where (coalesce(e.posted, 0), coalesce(e.debit, 0), coalesce(e.credit, 0)) is distinct from (c.posted, c.debit, c.credit)
+ where (coalesce(e.posted, 0), coalesce(e.debit, 0), coalesce(e.credit, 0))
+       is distinct from (c.posted, c.debit, c.credit)
     or c.rows is distinct from a.stripes
 """  # noqa: S608  constant text
 
@@ -113,7 +115,8 @@ select a.tenant_id || '/' || a.mode || '/' || a.code as subject, 'available, hol
   from open_entries e
   join ledger_accounts a on a.tenant_id = e.tenant_id and a.mode = e.mode and a.id = e.account_id
  cross join lateral (
-       select case when a.kind in ('asset', 'expense') then e.posted - e.credit else -e.posted - e.debit end as available) b
+       select case when a.kind in ('asset', 'expense') then e.posted - e.credit
+                   else -e.posted - e.debit end as available) b
  where a.bounded and b.available < 0
 """  # noqa: S608  constant text
 
@@ -137,7 +140,8 @@ select tenant_id || '/' || mode || '/' || key, phase || ' names no target', 'a t
 _MIRRORS = """
 select r.tenant_id || '/' || r.mode || '/' || r.key as subject,
        'leg of a ' || r.phase || ' on account ' || s.account_id as detail,
-       case when r.phase = 'post' then 'at most ' || coalesce(s.target, 0) else (-coalesce(s.target, 0))::text end as expected,
+       case when r.phase = 'post' then 'at most ' || coalesce(s.target, 0)
+            else (-coalesce(s.target, 0))::text end as expected,
        coalesce(s.own, 0)::text as actual
   from ledger_transactions r
  cross join lateral (

@@ -4,7 +4,7 @@ Four tables, all written by the database function `ledger_post` (migrations/sql/
 and call it, nothing else. A caller builds a `Posting` with a template of `domain/accounts.py` and hands it to `post` or
 `post_many` inside its own transaction, so money and the rows that describe it commit together.
 
-A refusal is raised as a domain error and leaves the transaction aborted: let it end the transaction, or wrap the call in
+A refusal is raised as a domain error and leaves the transaction aborted: let it end there, or wrap the call in
 `async with tx.transaction():` (a savepoint) to go on. Two postings in one transaction lock in the order they are made;
 where that can meet another order, give them to `post_many`, which locks once.
 """
@@ -72,7 +72,7 @@ class LedgerBalance(Scoped, table=True):
 
 
 class LedgerTransaction(Scoped, table=True):
-    """One posting. `key` is unique per tenant and mode; at most one resolution and one reversal name it as `target_id`."""
+    """One posting. `key` is unique per tenant and mode; at most one resolution and one reversal target it."""
 
     __tablename__ = "ledger_transactions"
 
@@ -186,8 +186,8 @@ async def post(tx: Tx, posting: Posting) -> PostedTransaction:
 async def post_many(tx: Tx, postings: Sequence[Posting]) -> list[PostedTransaction]:
     """Write any number of postings (1,000 and more) of any phases, all or none; answers in their order.
 
-    The bounds hold for the batch as a whole. A posting that resolves or reverses another of the same batch does not find
-    it: that takes a second call. The same posting twice is written once.
+    The bounds hold for the batch as a whole. A posting that resolves or reverses another of the same batch does not
+    find it: that takes a second call. The same posting twice is written once.
     Raises InsufficientFunds, LedgerKeyConflict, HoldResolved, UnknownHold, ExceedsHold, HoldExpired, HoldNotExpired,
     AlreadyReversed, InvalidMoney (a part in another currency than its hold) or InvalidPosting.
     """
@@ -235,7 +235,7 @@ async def reverse(tx: Tx, *, key: str, target: str, as_of: datetime) -> PostedTr
 class Balance:
     """An account seen from its normal side: what grows it is positive, whatever its kind.
 
-    `pending_in_minor` is promised but not yet there; `pending_out_minor` is claimed by holds and so no longer available.
+    `pending_in_minor` is promised but not yet there; `pending_out_minor` is claimed by holds, so not available.
     """
 
     code: str
@@ -346,7 +346,7 @@ def _line(row: DictRow) -> EntryLine:
 
 
 async def entries(tx: Tx, code: str, before: tuple[int, int] = _NEWEST, limit: int = 50) -> list[EntryLine]:
-    """A page of an account's legs, newest first. `before`: (transaction_id, leg) of the last line of the page before."""
+    """A page of an account's legs, newest first. `before`: (transaction_id, leg) of the last line so far."""
     params = {"code": code, "transaction": before[0], "leg": before[1], "limit": limit}
     return [_line(row) for row in await (await tx.execute(_LINES_OF_ACCOUNT, params)).fetchall()]
 
