@@ -13,7 +13,7 @@ from activities.gateways.protocols import RailError
 from activities.payment_facts import apply_fact
 from activities.rails import Rails
 from contracts.base import Scope
-from contracts.inbox import InboxInput, InboxProgress
+from contracts.inbox import INBOX, InboxInput, InboxProgress
 from contracts.outbox import OutboxKind
 from domain.payment import AWAITS_PROVIDER, RefundStatus
 from infra.database import Database, Tx
@@ -83,6 +83,7 @@ class InboxActivities:
                 current,
                 lifetime=rail.capabilities.authorization_lifetime,
                 as_of=await business_now(tx),
+                notices=INBOX,
             )
             await apply_fact(book, answer)
             await self._wake_refunds(tx, scope, payment.id)

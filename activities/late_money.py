@@ -7,7 +7,6 @@ from typing import Any
 
 from activities.book import Book
 from activities.gateways.protocols import PaymentFact, RailAnswer
-from contracts.base import Scope
 from contracts.ids import derive_id
 from contracts.payment import PaymentInput, RefundInput
 from domain import accounts
@@ -16,7 +15,7 @@ from domain.money import Money
 from domain.payment import PAYMENT, WALLET, AttemptStatus, PaymentStatus, RefundStatus
 from models import ledger
 from models.base import insert
-from models.case import open_case
+from models.case import open_case, resolve_case
 from models.payment import Refund
 
 _A, _P = AttemptStatus, PaymentStatus
@@ -32,7 +31,7 @@ async def late_authorization(book: Book) -> None:
 
 
 async def late_capture(book: Book, answer: RailAnswer) -> None:
-    """Captured after the end: into suspense, and back to the payer."""
+    """Captured after the end, or although the payer had canceled: into suspense, and back to the payer."""
     await _end_late(book)
     await _open(book, "late_success", {"fact": "captured", "amount_minor": book.attempt.amount_minor})
     await _take_and_return(book, book.attempt.amount_minor, reason="late_success", status=_A.CAPTURED)
@@ -58,15 +57,28 @@ async def integrity_failure(book: Book, answer: RailAnswer) -> None:
 
 
 async def _end_late(book: Book) -> None:
-    """A payment whose campaign closed before its money came ends here; one that had ended stays as it was."""
-    if not PAYMENT.is_terminal(book.payment.status):
+    """A payment that was canceled, or whose campaign closed, before its money came ends here; one that had ended stays as
+    it was."""
+    if PAYMENT.is_terminal(book.payment.status):
+        return
+    if book.payment.cancel_reason is None:
         await _fail(book, "campaign_closed")
+    elif await book.move_payment(_P.CANCELED, error_code=book.payment.cancel_reason):
+        await book.move_pledge(InvestmentStatus.CANCELED)
 
 
 async def _fail(book: Book, code: str) -> None:
     if await book.move_payment(_P.FAILED, error_code=code):
         await book.move_pledge(InvestmentStatus.FAILED)
         await book.notify("payment_failed")
+
+
+async def close_cases(book: Book, resolution: str) -> None:
+    """What was opened about money in this attempt is settled: it has been released or refunded."""
+    for kind in ("late_success", "amount_mismatch"):
+        await resolve_case(
+            book.tx, book.scope, kind=kind, subject_id=book.attempt.reference, resolution=resolution, as_of=book.as_of
+        )
 
 
 async def _open(book: Book, kind: str, detail: dict[str, Any]) -> None:
@@ -89,12 +101,20 @@ async def _take_and_return(book: Book, amount_minor: int, *, reason: str, status
     await book.start("refund", "RefundWorkflow", refund.id, task)
 
 
-async def request_refund(book: Book, source: accounts.AccountSpec, amount: Money, *, reason: str) -> Refund:
-    """Write a refund and reserve its money in the ledger before any provider is asked (DESIGN §2.5)."""
+async def request_refund(
+    book: Book, source: accounts.AccountSpec, amount: Money, *, reason: str, failed_before: int = 0
+) -> Refund:
+    """Write a refund and reserve its money in the ledger before any provider is asked (DESIGN §2.5).
+
+    One refund per attempt and reason: asking again finds it. `failed_before`: so many of them failed for good, and this
+    is the next.
+    """
     refund = Refund(
         tenant_id=book.scope.tenant_id,
         mode=book.scope.mode,
-        id=refund_id(book.scope, book.attempt.reference, reason),
+        id=derive_id(
+            "ref", book.scope, book.attempt.reference, reason, *([str(failed_before)] if failed_before else [])
+        ),
         payment_id=book.payment.id,
         attempt_reference=book.attempt.reference,
         provider=book.attempt.provider,
@@ -118,8 +138,3 @@ async def request_refund(book: Book, source: accounts.AccountSpec, amount: Money
         await ledger.post(book.tx, hold)
         await book.story("refund_requested", refund_id=refund.id, reason=reason, amount_minor=amount.amount_minor)
     return refund
-
-
-def refund_id(scope: Scope, reference: str, reason: str) -> str:
-    """One refund per attempt and reason: asking again finds it."""
-    return derive_id("ref", scope, reference, reason)

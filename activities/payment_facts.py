@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from activities.book import Book
 from activities.gateways.protocols import PaymentFact, RailAnswer
-from activities.late_money import integrity_failure, late_authorization, late_capture
+from activities.late_money import close_cases, integrity_failure, late_authorization, late_capture
 from domain import accounts
 from domain.investment import InvestmentStatus
 from domain.payment import (
@@ -136,11 +136,18 @@ async def _wake_campaign_to_renew(book: Book) -> None:
 
 
 async def _captured(book: Book, answer: RailAnswer) -> None:
-    """The money is with the provider, for us. Where it belongs depends on what the payment still is."""
+    """The money is with the provider, for us. Where it belongs depends on what the payment still is.
+
+    What counts is what was really taken, which may be less than what was authorized.
+    """
     if book.attempt.captured_minor:
         return
+    if answer.captured_minor:
+        answer = answer.model_copy(update={"amount_minor": answer.captured_minor})
     if not _as_asked(book, answer):
         await integrity_failure(book, answer)
+    elif book.payment.cancel_reason is not None:
+        await late_capture(book, answer)
     elif book.attempt.held:
         await ledger.post(book.tx, accounts.payment_captured(book.key("capture"), hold=book.hold_key, as_of=book.as_of))
         await _money_is_in(book, answer)
@@ -183,14 +190,23 @@ async def _over(book: Book, attempt: AttemptStatus, payment: PaymentStatus, code
     if book.attempt.held:
         void = accounts.authorization_voided(book.key("void"), hold=book.hold_key, as_of=book.as_of)
         await ledger.post(book.tx, void)
+    elif book.attempt.status in (_A.AUTHORIZED, _A.INTEGRITY_FAILURE):
+        await close_cases(book, "released")
     await book.change_attempt(status=attempt, held=False)
     if await other_hold(book.tx, book.attempt):
         return
     if book.payment.status is _P.IN_REVIEW:
-        payment = _P.FAILED
+        payment, code = _P.FAILED, book.payment.error_code or code
     if await book.move_payment(payment, error_code=code):
         await book.move_pledge(_PLEDGE_ENDS[payment])
         await book.notify(f"payment_{payment}")
+
+
+async def give_up(book: Book, status: PaymentStatus) -> None:
+    """The payment ends although its rail cannot stop the attempt: that one stays open, and what it brings is late."""
+    if await book.move_payment(status, error_code=book.payment.cancel_reason or "voided"):
+        await book.move_pledge(_PLEDGE_ENDS[status])
+        await book.notify(f"payment_{status}")
 
 
 async def end_unsent(book: Book, status: PaymentStatus, code: str) -> None:

@@ -16,9 +16,10 @@ from activities.gateways.protocols import (
     PaymentOrder,
     PaymentRail,
     RailAnswer,
+    RailNotSent,
     RailUnknown,
 )
-from activities.payment_facts import apply_fact, end_unsent
+from activities.payment_facts import apply_fact, end_unsent, give_up
 from activities.rails import Rails
 from contracts.base import Message, Scope
 from contracts.ids import provider_key
@@ -27,6 +28,7 @@ from domain.errors import NotFound
 from domain.payment import (
     AWAITS_PROVIDER,
     GIVE_UP_CHECKS,
+    PAYMENT,
     AttemptStatus,
     PaymentStatus,
     PaymentStep,
@@ -40,6 +42,7 @@ from models.payment import Payment, PaymentAttempt, change_payment, current_atte
 from models.webhook import settle_events_of
 
 _P, _A = PaymentStatus, AttemptStatus
+_VOIDS: Final = ("void", "late_void")
 _UNSTOPPABLE: Final = (PaymentFact.PENDING, PaymentFact.REQUIRES_ACTION)
 """What a void may answer where the rail cannot stop a payment: for us it is over, and if its money comes it is late."""
 
@@ -86,14 +89,19 @@ class PaymentSteps:
             order = await order_for(tx, payment, attempt, subject.rail)
         return await self._begin(subject, order)
 
-    async def check(self, scope: Scope, payment_id: str, as_of: datetime) -> PaymentProgress:
+    async def check(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:
         """Look the truth up and apply it. An attempt nobody answered is resolved by the rail's own way."""
-        subject, order = await self._open(scope, payment_id, as_of)
+        subject, order = await self._open(scope, payment_id, as_of, notices)
         if unknown_attempt(subject.attempt) and subject.attempt.provider_id is None:
             return await self._begin(subject, order)
-        answer = await subject.rail.look_up(
-            reference=subject.attempt.reference, provider_id=subject.attempt.provider_id
-        )
+        try:
+            answer = await subject.rail.look_up(
+                reference=subject.attempt.reference, provider_id=subject.attempt.provider_id
+            )
+        except RailNotSent:
+            if not unknown_attempt(subject.attempt):
+                raise
+            return await self._unknown(subject)
         async with self._db.transaction(scope) as tx:
             book = await self._reopen(tx, subject)
             await apply_fact(book, answer)
@@ -124,18 +132,24 @@ class PaymentSteps:
         return await self.void_attempt(subject)
 
     async def void_attempt(self, subject: Subject) -> PaymentProgress:
-        """Void one attempt, the current or a renewed one."""
+        """Void one attempt, the current or a renewed one.
+
+        An authorization that comes after the end is released under a key of its own: the first void may have been answered
+        with "it cannot be stopped now".
+        """
         attempt, rail = subject.attempt, subject.rail
+
+        operation = "late_void" if PAYMENT.is_terminal(subject.payment.status) else "void"
 
         async def send() -> RailAnswer:
             return await rail.void(
                 provider_id=attempt.provider_id,
-                key=provider_key(f"attempt/{attempt.reference}/void"),
+                key=provider_key(f"attempt/{attempt.reference}/{operation}"),
                 reference=attempt.reference,
             )
 
         lapsed = subject.payment.cancel_reason is None and subject.payment.status in AWAITS_PROVIDER
-        return await self.operate(subject, "void", send, dead_as=_P.EXPIRED if lapsed else _P.CANCELED)
+        return await self.operate(subject, operation, send, dead_as=_P.EXPIRED if lapsed else _P.CANCELED)
 
     async def load(self, scope: Scope, payment_id: str, as_of: datetime) -> PaymentProgress:
         """Where the payment stands, without asking anybody."""
@@ -206,7 +220,11 @@ class PaymentSteps:
             settled = await self._effects.run(effect, send, resolve or look_first)
         except RailUnknown:
             return await self._unknown(subject)
-        if operation == "void" and settled.answer is not None and settled.answer.fact is PaymentFact.AUTHORIZED:
+        except RailNotSent:
+            if attempt.status is not _A.UNKNOWN:
+                raise
+            return await self._unknown(subject)
+        if operation in _VOIDS and settled.answer is not None and settled.answer.fact is PaymentFact.AUTHORIZED:
             return await self._unknown(subject)
         async with self._db.transaction(subject.scope) as tx:
             book = await self._reopen(tx, subject)
@@ -216,9 +234,9 @@ class PaymentSteps:
 
     async def _apply(self, book: Book, settled: Settled[RailAnswer], operation: str, dead_as: PaymentStatus) -> None:
         answer = settled.answer
-        if answer is not None and operation == "void" and answer.fact in _UNSTOPPABLE:
-            answer = answer.model_copy(update={"fact": PaymentFact.VOIDED})
-        if answer is not None and operation == "start" and _page_is_lost(book, answer):
+        if answer is not None and operation in _VOIDS and answer.fact in _UNSTOPPABLE:
+            await give_up(book, dead_as)
+        elif answer is not None and operation == "start" and _page_is_lost(book, answer):
             await book.change_attempt(status=_A.VOIDED)
             book.attempt = await add_attempt(book.tx, book.scope, book.payment, book.as_of)
         elif answer is not None:
@@ -240,10 +258,10 @@ class PaymentSteps:
             await apply_fact(book, dead, dead_as=_P.FAILED)
 
     async def _unknown(self, subject: Subject) -> PaymentProgress:
-        """Nobody knows: the attempt blocks everything but looking up."""
+        """Nobody knows, or can be asked now: the attempt blocks everything but looking up, and an operator's ruling."""
         async with self._db.transaction(subject.scope) as tx:
             book = await self._reopen(tx, subject)
-            if book.attempt.status not in (_A.CAPTURED, _A.VOIDED, _A.DECLINED, _A.EXPIRED):
+            if book.attempt.status not in (_A.UNKNOWN, _A.CAPTURED, _A.VOIDED, _A.DECLINED, _A.EXPIRED):
                 await book.change_attempt(status=_A.UNKNOWN)
                 await book.story("outcome_unknown")
             return await self._progress(tx, subject, book)

@@ -12,7 +12,7 @@ from activities.gateways.protocols import (
     RefundOrder,
     Resolution,
 )
-from activities.late_money import request_refund
+from activities.late_money import close_cases, request_refund
 from activities.rails import Rails
 from contracts.base import Scope
 from contracts.ids import provider_key
@@ -25,7 +25,7 @@ from domain.payment import REFUND, RefundStatus, next_check
 from infra.database import Database, Tx
 from models import ledger
 from models.base import move, update
-from models.case import open_case, resolve_case
+from models.case import open_case
 from models.effect import Claim
 from models.payment import (
     PaymentAttempt,
@@ -35,6 +35,7 @@ from models.payment import (
     get_attempt,
     get_payment,
     get_refund,
+    refunds_of,
 )
 
 _R = RefundStatus
@@ -67,14 +68,17 @@ class RefundSteps:
             return await self._book(tx, scope, refund_id, settled, rail, as_of, notices or refund_id)
 
     async def request_for_pledge(self, scope: Scope, payment_id: str, as_of: datetime) -> str:
-        """Reserve the refund of a captured pledge and mark the pledge; returns its id. Asking again finds the first."""
+        """Reserve the refund of a captured pledge and mark the pledge; returns its id. Asking again finds the first, unless
+        that one failed for good and its line was put back by an operator."""
         async with self._db.transaction(scope) as tx:
             payment = await get_payment(tx, payment_id, lock=True)
             assert payment is not None
             attempt = next(each for each in await attempts_of(tx, payment_id) if each.captured_minor)
             book = await open_book(tx, scope, payment, attempt, lifetime=timedelta(0), as_of=as_of)
             amount = Money(attempt.captured_minor, attempt.currency)
-            refund = await request_refund(book, book.destination, amount, reason=CAMPAIGN_FAILED)
+            earlier = [each for each in await refunds_of(tx, payment_id) if each.reason == CAMPAIGN_FAILED]
+            failed = sum(each.status is RefundStatus.FAILED for each in earlier)
+            refund = await request_refund(book, book.destination, amount, reason=CAMPAIGN_FAILED, failed_before=failed)
             await book.move_pledge(InvestmentStatus.REFUNDING)
             return refund.id
 
@@ -146,15 +150,7 @@ class RefundSteps:
             book.tx, Refund, REFUND, refund.id, _R.SUCCEEDED, provider_id=answer.provider_id, next_action_at=None
         )
         await add_refunded(book.tx, refund, counts_for_payment=book.payment.captured_minor > 0)
-        for kind in ("late_success", "amount_mismatch"):
-            await resolve_case(
-                book.tx,
-                book.scope,
-                kind=kind,
-                subject_id=refund.attempt_reference,
-                resolution="refunded",
-                as_of=book.as_of,
-            )
+        await close_cases(book, "refunded")
         await book.story("refund_succeeded", refund_id=refund.id, amount_minor=refund.amount_minor)
         await book.move_pledge(InvestmentStatus.REFUNDED)
         await book.notify("refund_sent", once=refund.id)

@@ -5,7 +5,8 @@ card refuses, the investor is told and the old authorization stands until it lap
 place under the cap.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from activities.attempts import add_attempt, order_for, resolve_start
 from activities.book import open_book, unknown_attempt
@@ -22,6 +23,8 @@ from models.effect import Claim
 from models.payment import Payment, PaymentAttempt, attempts_of, change_payment, get_attempt, get_payment
 
 _A, _P = AttemptStatus, PaymentStatus
+STILL_STANDS: Final = timedelta(hours=1)
+"""How much longer an authorization is believed that has outlived its date (clocks differ, some banks hold longer)."""
 
 
 class Renewals:
@@ -51,8 +54,18 @@ class Renewals:
         if fresh is not None and order is not None:
             return await self._reauthorize(Subject(scope, payment, fresh, rail, as_of, notices), order)
         if payment.status is _P.REQUIRES_CAPTURE and payment.authorized_until and payment.authorized_until <= as_of:
-            return await self._steps.check(scope, payment_id, as_of)
+            return await self._look_whether_it_stands(scope, payment_id, as_of, notices)
         return self._done(payment)
+
+    async def _look_whether_it_stands(
+        self, scope: Scope, payment_id: str, as_of: datetime, notices: str
+    ) -> PaymentProgress:
+        """Our date says that the authorization lapsed; the provider decides. If it still stands there, ask again later."""
+        progress = await self._steps.check(scope, payment_id, as_of, notices=notices)
+        if progress.status is _P.REQUIRES_CAPTURE and progress.step is not PaymentStep.WAIT:
+            async with self._db.transaction(scope) as tx:
+                await change_payment(tx, payment_id, authorized_until=as_of + STILL_STANDS)
+        return progress
 
     def _wants_renewal(self, payment: Payment, as_of: datetime) -> bool:
         until = payment.authorized_until

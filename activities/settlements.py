@@ -77,7 +77,7 @@ class SettlementActivities:
             return await self._refund(scope, line, as_of)
         progress = await self._steps.load(scope, line.payment_id, as_of)
         if progress.step is PaymentStep.WAIT and progress.status is _P.REQUIRES_CAPTURE:
-            progress = await self._steps.check(scope, line.payment_id, as_of)
+            progress = await self._steps.check(scope, line.payment_id, as_of, notices=line.settlement_id)
         if progress.status is _P.REQUIRES_CAPTURE and progress.step is not PaymentStep.WAIT:
             taken_back = progress.step is PaymentStep.VOID  # the investor canceled before the campaign was decided
             act = self._steps.capture if line.action == "capture" and not taken_back else self._steps.void

@@ -46,6 +46,9 @@ log = structlog.get_logger(__name__)
 _KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 _TRIES: Final = 5
 _INLINE_SECONDS: Final = 2
+_SWEEP_ONE_IN: Final = 100
+_SWEEP_ROWS: Final = 500
+"""One command in a hundred also drops up to so many answers of its tenant whose 72 hours are over."""
 _GRACE: Final = timedelta(seconds=3)
 """The relay leaves a fresh message to its own request for so long: longer than the inline attempt may take."""
 
@@ -296,6 +299,8 @@ async def _run(tx: Tx, task: _Command, handler: Handler) -> _Answer:
         )
         if not stored:
             raise _in_flight()
+        if secrets.randbelow(_SWEEP_ONE_IN) == 0:
+            await command.forget_expired(tx, _SWEEP_ROWS)
     return _Answer(reply.status, body, replayed=False, messages=() if unit.blocked else tuple(unit.messages))
 
 

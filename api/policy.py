@@ -36,6 +36,7 @@ POLICY: Final[dict[str, frozenset[tuple[Role, Relation]]]] = {
     "campaign.verify": frozenset({(ADMIN, ANY)}),
     "campaign.invest": frozenset({(INVESTOR, ANY), (BUSINESS_OWNER, ANY)}),
     "settlement.read": frozenset({(ADMIN, ANY)}),
+    "settlement.retry": frozenset({(ADMIN, ANY)}),
     "investment.read": frozenset({(ADMIN, ANY), (INVESTOR, OWN), (BUSINESS_OWNER, OWN)}),
     "investment.cancel": frozenset({(ADMIN, ANY), (INVESTOR, OWN), (BUSINESS_OWNER, OWN)}),
     "payment.read": frozenset({(ADMIN, ANY), (INVESTOR, OWN), (BUSINESS_OWNER, OWN)}),

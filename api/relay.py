@@ -59,16 +59,21 @@ class Relay:
         self._wake = asyncio.Event()
         self._down = False
         self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._unnoted: list[tuple[OutboxMessage, Exception | None]] = []
+        """What became of the last batch, until the database has it: an outage of the database must not cost a lease."""
 
     async def round(self) -> int:
         """Lease, deliver and note one batch; returns how many were delivered. Outages are logged, never raised."""
         try:
+            if self._unnoted:
+                return await self._note()
             client = await self._link.client()
             async with self._database.transaction() as tx:
                 messages = await outbox.claim(tx, 1 if self._down else _BATCH, _LEASE)
             outage = asyncio.Event()
             outcomes = await asyncio.gather(*(self._attempt(client, message, outage) for message in messages))
-            return await self._note(list(zip(messages, outcomes, strict=True)))
+            self._unnoted = list(zip(messages, outcomes, strict=True))
+            return await self._note()
         except TemporalDown as error:
             log.warning("relay.temporal_down", reason=str(error))
         except (psycopg.OperationalError, PoolTimeout) as error:
@@ -92,7 +97,8 @@ class Relay:
                 return error
             return None
 
-    async def _note(self, outcomes: list[tuple[OutboxMessage, Exception | None]]) -> int:
+    async def _note(self) -> int:
+        outcomes = self._unnoted
         delivered = [message.id for message, failure in outcomes if failure is None]
         if outcomes:
             self._down = any(isinstance(failure, TemporalDown) for _, failure in outcomes) and not delivered
@@ -106,6 +112,7 @@ class Relay:
                     await outbox.release(tx, message.id, _reason(failure), delay)
                     log.warning("relay.not_delivered", outbox_id=message.id, attempts=message.attempts,
                                 reason=_reason(failure))  # fmt: skip
+        self._unnoted = []
         return len(delivered)
 
     async def rest(self, stop: asyncio.Event) -> None:

@@ -20,7 +20,6 @@ class Settings(BaseSettings):
 
     temporal_address: str = "127.0.0.1:7233"
     temporal_namespace: str = "default"
-    temporal_ui_url: str = ""
     payload_keys: dict[str, SecretStr] = {}
     """Key id → base64 of 32 bytes, for payloads at rest in Temporal (AES-256-GCM)."""
     payload_key: str = ""

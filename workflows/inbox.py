@@ -12,7 +12,8 @@ from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
     from activities.inbox import InboxActivities
-    from contracts.inbox import InboxInput, InboxProgress
+    from contracts.inbox import INBOX, InboxInput, InboxProgress
+    from workflows.notices import tell
     from workflows.options import BATCH
     from workflows.visibility import show
 
@@ -46,9 +47,12 @@ class InboxWorkflow:
 
     async def _drain(self) -> InboxProgress:
         show("draining")
-        return await workflow.execute_activity_method(
+        progress = await workflow.execute_activity_method(
             InboxActivities.drain_inbox, self._input, summary="process stored webhooks", **BATCH
         )
+        if progress.processed:
+            await tell(self._input.scope, INBOX)
+        return progress
 
     async def _pause(self, duration: timedelta) -> None:
         with contextlib.suppress(asyncio.TimeoutError):

@@ -49,14 +49,18 @@ class PaymentWorkflow:
         progress = await (self._load() if input.resume else self._start())
         for _ in range(MAX_STEPS):
             show(progress.status, next_action_at=progress.next_action_at, blocked=progress.blocked_reason)
-            if progress.step is PaymentStep.DONE:
-                break
-            progress = await self._next(progress)
-        else:
-            workflow.continue_as_new(input.model_copy(update={"as_of": self._time.now(), "resume": True}))
+            if progress.step is not PaymentStep.DONE:
+                progress = await self._next(progress)
+                continue
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            await tell(self._input.scope, self._input.payment_id)
+            if not self._woken:
+                return PaymentResult(status=progress.status, as_of=self._time.now())
+            self._woken = False  # somebody spoke while this was ending: a cancel must not be lost
+            progress = await self._load()
         await workflow.wait_condition(workflow.all_handlers_finished)
-        await tell(self._input.scope, self._input.payment_id)
-        return PaymentResult(status=progress.status, as_of=self._time.now())
+        workflow.continue_as_new(input.model_copy(update={"as_of": self._time.now(), "resume": True}))
+        return None
 
     async def _next(self, progress: PaymentProgress) -> PaymentProgress:
         """Wait if the step says so, then take it."""

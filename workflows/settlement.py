@@ -2,7 +2,8 @@
 
 Lines are rows (DESIGN §2.16): each pass runs range activities over them, a few at a time; a line that the provider has
 not decided is taken up again in a later pass. It ends when every line is done or has failed for good; failed lines are
-an operator's to retry (`retry_failed_lines` puts them back before the end; afterwards a new settlement takes them).
+an operator's to retry: the command puts them back in the queue and starts this workflow again, which passes over whatever
+is open.
 """
 
 import asyncio

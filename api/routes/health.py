@@ -6,6 +6,7 @@ import psycopg
 from fastapi import Request
 from psycopg_pool import PoolTimeout
 from starlette.responses import JSONResponse
+from temporalio.service import RPCError
 
 from api.dependencies import PUBLIC
 from api.envelope import api_router
@@ -44,5 +45,5 @@ async def _temporal(link: TemporalLink) -> str:
         async with asyncio.timeout(_SECONDS):
             client = await link.client()
             return "up" if await client.service_client.check_health() else "down"
-    except (TemporalDown, RuntimeError, TimeoutError):
+    except (TemporalDown, RPCError, RuntimeError, TimeoutError):
         return "down"

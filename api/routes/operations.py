@@ -8,14 +8,24 @@ from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from api.auth import Principal
+from api.commands import Reply, Unit, execute
 from api.dependencies import requires
 from api.envelope import Envelope, api_router, page, success
 from api.paging import Limit
+from contracts.campaign import SettlementInput
 from contracts.ids import workflow_id
-from domain.errors import NotFound
+from contracts.visibility import ENTITY
+from domain.errors import Conflict, NotFound
 from infra.database import Database
 from models.case import open_cases
-from models.settlement import count_lines, get_settlement, lines_page, settlements_of
+from models.settlement import (
+    change_settlement,
+    count_lines,
+    get_settlement,
+    lines_page,
+    requeue_failed,
+    settlements_of,
+)
 
 router = api_router(prefix="/v1/admin", tags=["operations"])
 
@@ -44,6 +54,13 @@ class SettlementView(BaseModel):
     blocked_reason: str | None
     next_action_at: datetime | None
     workflow_id: str
+
+
+class RetryView(BaseModel):
+    """How many lines were put back."""
+
+    settlement_id: str
+    requeued: int
 
 
 class LineView(BaseModel):
@@ -106,3 +123,34 @@ async def list_lines(
             raise NotFound("settlement")
         rows = await lines_page(tx, settlement_id, after=after, limit=limit)
     return page(request, [LineView(**row.model_dump()) for row in rows], None)
+
+
+@router.post("/settlements/{settlement_id}/retry-failed-lines", status_code=202, response_model=Envelope[RetryView])
+async def retry_failed_lines(
+    request: Request, settlement_id: str, principal: Annotated[Principal, requires("settlement.retry")]
+) -> JSONResponse:
+    """Put failed lines back in the queue, under the same numbers, and run the settlement again over them.
+
+    A refund the provider refused is asked for anew; a capture whose authorization is gone fails again.
+    """
+
+    async def handle(unit: Unit) -> Reply:
+        settlement = await get_settlement(unit.tx, settlement_id, lock=True)
+        if settlement is None:
+            raise NotFound("settlement")
+        requeued = await requeue_failed(unit.tx, settlement_id)
+        if requeued == 0:
+            raise Conflict("nothing_to_retry", "The settlement has no failed lines.")
+        await change_settlement(unit.tx, settlement_id, status="running", next_action_at=None)
+        await unit.audit("settlement.retried", "settlement", settlement_id, lines=requeued)
+        await unit.signal_with_start(
+            "SettlementWorkflow",
+            workflow_id("settlement", unit.scope, settlement_id),
+            SettlementInput(scope=unit.scope, settlement_id=settlement_id, lines=settlement.lines, as_of=unit.as_of),
+            "line_reported",
+            search_attributes={ENTITY.name: settlement_id},
+            summary=f"settlement of {settlement.campaign_id}",
+        )
+        return Reply(202, RetryView(settlement_id=settlement_id, requeued=requeued))
+
+    return await execute(request, principal, "settlement.retry", None, handle)

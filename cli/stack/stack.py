@@ -215,7 +215,6 @@ def _values(env: Mapping[str, str], kept: secrets.StackSecrets, chosen: Mapping[
         "CHAMA_API_PORT": str(chosen["api"]),
         "CHAMA_SMTP_PORT": str(chosen["smtp"]),
         "CHAMA_TEMPORAL_ADDRESS": f"{host}:{chosen['temporal']}",
-        "CHAMA_TEMPORAL_UI_URL": f"http://{host}:{chosen['temporal_ui']}",
     }
     return {**ours, **env, **fixed}
 
