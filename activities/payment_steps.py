@@ -335,6 +335,15 @@ class PaymentSteps:
                 await open_case(
                     tx, subject.scope, kind="unknown_outcome", subject_id=attempt.reference, detail=detail, as_of=as_of
                 )
+        if payment.blocked_reason is not None and blocked is None:
+            await resolve_case(
+                tx,
+                subject.scope,
+                kind="unknown_outcome",
+                subject_id=attempt.reference,
+                resolution=f"looked up: {attempt.status}",
+                as_of=as_of,
+            )
         await change_payment(tx, payment.id, next_action_at=at, blocked_reason=blocked, checks=checks)
         return PaymentProgress(status=payment.status, step=step, next_action_at=at, blocked_reason=blocked)
 

@@ -1,6 +1,12 @@
 """Messages of the webhook inbox (`workflows/inbox.py`) and of sending notifications."""
 
+from typing import Final
+
 from contracts.base import Message, Scope
+
+
+INBOX: Final = "webhooks"
+"""The id of a scope's inbox, and the subject under which it queues messages to people."""
 
 
 class InboxInput(Message):
