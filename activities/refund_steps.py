@@ -149,7 +149,7 @@ class RefundSteps:
         await move(
             book.tx, Refund, REFUND, refund.id, _R.SUCCEEDED, provider_id=answer.provider_id, next_action_at=None
         )
-        await add_refunded(book.tx, refund, counts_for_payment=book.payment.captured_minor > 0)
+        await add_refunded(book.tx, refund, counts_for_payment=refund.reason == CAMPAIGN_FAILED)
         await close_cases(book, "refunded")
         await book.story("refund_succeeded", refund_id=refund.id, amount_minor=refund.amount_minor)
         await book.move_pledge(InvestmentStatus.REFUNDED)

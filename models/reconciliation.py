@@ -57,13 +57,15 @@ from campaigns c left join investments i on (i.tenant_id, i.mode, i.campaign_id)
 group by c.tenant_id, c.mode, c.id
 """
 _UNMATCHED = """
-select p.tenant_id, p.mode, p.id, p.captured_minor, p.refunded_minor, p.status, i.status as pledge,
-    coalesce(sum(a.captured_minor) filter (where a.status = 'captured'), 0)::bigint as captured
+select p.tenant_id, p.mode, p.id, p.captured_minor, p.refunded_minor, p.status, i.status as pledge, x.captured
 from payments p
-left join payment_attempts a on (a.tenant_id, a.mode, a.payment_id) = (p.tenant_id, p.mode, p.id)
+cross join lateral (  -- late or mismatched money was never the payment's: it went to suspense, and back
+    select coalesce(sum(a.captured_minor), 0)::bigint as captured from payment_attempts a
+    where (a.tenant_id, a.mode, a.payment_id, a.status) = (p.tenant_id, p.mode, p.id, 'captured') and not exists (
+        select 1 from refunds r where (r.tenant_id, r.mode, r.attempt_reference) = (a.tenant_id, a.mode, a.reference)
+          and r.reason in ('late_success', 'amount_mismatch'))) x
 left join investments i on (i.tenant_id, i.mode, i.payment_id) = (p.tenant_id, p.mode, p.id)
-group by p.tenant_id, p.mode, p.id, i.status
-having (p.status = 'succeeded' and p.captured_minor <> coalesce(sum(a.captured_minor) filter (where a.status = 'captured'), 0))
+where (p.status = 'succeeded' and p.captured_minor <> x.captured)
     or (p.status <> 'succeeded' and p.captured_minor <> 0)
     or (i.status in ('captured', 'refunding') and p.status <> 'succeeded')
     or (i.status = 'refunded' and p.refunded_minor <> p.captured_minor)

@@ -1,0 +1,42 @@
+"""One request sent many times at once is one request."""
+
+import asyncio
+import json
+
+from cli.demo.world import CARD, World
+from tests.races.money import agreed_books, invest_stubbornly, pledge
+
+KEYS, COPIES, AMOUNT = 20, 50, 10_000
+
+
+async def test_fifty_copies_of_twenty_requests_have_twenty_effects_and_equal_answers(world: World) -> None:
+    campaign = await world.campaign("keep_what_you_raise", goal=KEYS * AMOUNT)
+    people = await asyncio.gather(*(world.person() for _ in range(4)))
+    bodies = [
+        pledge(AMOUNT, "stripe", instrument=CARD) if n % 2 else pledge(AMOUNT, "paystack") for n in range(KEYS)
+    ]  # every place in the campaign is wanted: one double would also push a later request out
+    answers = await asyncio.gather(
+        *(
+            invest_stubbornly(people[n % 4], campaign, bodies[n], f"copy-{n}")
+            for _ in range(COPIES)
+            for n in range(KEYS)
+        )
+    )
+    by_key = [answers[n::KEYS] for n in range(KEYS)]
+    assert {each.status_code for each in answers} == {202}, {each.text for each in answers if each.status_code != 202}
+    for copies in by_key:
+        fresh = [each for each in copies if "idempotent-replayed" not in each.headers]
+        assert len(copies) == COPIES and len(fresh) == 1
+        assert len({json.dumps(each.json(), sort_keys=True) for each in copies}) == 1
+    made = [copies[0].json()["data"] for copies in by_key]
+    assert len({each["id"] for each in made}) == KEYS
+
+    for each in made:
+        if each["provider"] == "paystack":
+            await world.pay_page(each["next_action"])
+    for n, each in enumerate(made):
+        await world.until(people[n % 4], f"/v1/investments/{each['id']}", "captured")
+    books = await agreed_books(world, campaign)
+    assert set(books.investments) == {each["id"] for each in made}
+    assert books.campaign["captured"]["amount"] == KEYS * AMOUNT
+    assert len(await world.book("stripe")) == len(await world.book("paystack")) == KEYS // 2
