@@ -15,6 +15,7 @@ from activities.rails import Rails
 from contracts.base import Scope
 from contracts.inbox import INBOX, InboxInput, InboxProgress
 from contracts.outbox import OutboxKind
+from contracts.payment import PaymentInput
 from domain.payment import AWAITS_PROVIDER, RefundStatus
 from infra.database import Database, Tx
 from models.clock import business_now
@@ -63,7 +64,11 @@ class InboxActivities:
             payment = await get_payment(tx, attempt.payment_id)
             assert payment is not None
             if payment.status in AWAITS_PROVIDER:
-                await send(tx, scope, OutboxKind.SIGNAL, "payment", payment.id, signal="provider_reported")
+                resume = PaymentInput(scope=scope, payment_id=payment.id, as_of=await business_now(tx), resume=True)
+                await send(
+                    tx, scope, OutboxKind.SIGNAL_WITH_START, "payment", payment.id,
+                    workflow="PaymentWorkflow", input=resume, signal="provider_reported",
+                )  # fmt: skip
                 await settle_event(tx, event.id, status="processed")
                 return
             rail = await self._rails.of(tx, attempt.provider)

@@ -4,7 +4,6 @@ from typing import Final
 
 from contracts.base import Message, Scope
 
-
 INBOX: Final = "webhooks"
 """The id of a scope's inbox, and the subject under which it queues messages to people."""
 

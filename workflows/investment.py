@@ -7,10 +7,12 @@ investment's row and the campaign's counters in the same transaction as the mone
 is captured or released by the campaign's settlement.
 """
 
+from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from contracts.ids import workflow_id
@@ -23,6 +25,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.visibility import found_by, show
 
 # Patches: none yet.
+
+WAIT_FOR_THE_OTHER: Final = timedelta(seconds=5)
+MAX_WAITS: Final = 500
+"""Longer than any payment waits for its payer."""
 
 _ENDS: Final = {
     PaymentStatus.REQUIRES_CAPTURE: InvestmentStatus.HELD,
@@ -51,12 +57,19 @@ class InvestmentWorkflow:
     async def _collect(self) -> InvestmentStatus:
         show(InvestmentStatus.AWAITING_PAYMENT)
         scope, payment_id = self._input.scope, self._input.payment_id
-        result = await workflow.execute_child_workflow(
-            PaymentWorkflow.run,
-            PaymentInput(scope=scope, payment_id=payment_id, as_of=self._input.as_of),
-            id=workflow_id("payment", scope, payment_id),
-            id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
-            search_attributes=found_by(scope, payment_id),
-            static_summary=f"payment {payment_id}",
-        )
-        return _ENDS.get(result.status, InvestmentStatus.FAILED)
+        for _ in range(MAX_WAITS):
+            try:
+                result = await workflow.execute_child_workflow(
+                    PaymentWorkflow.run,
+                    PaymentInput(scope=scope, payment_id=payment_id, as_of=self._input.as_of),
+                    id=workflow_id("payment", scope, payment_id),
+                    id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                    search_attributes=found_by(scope, payment_id),
+                    static_summary=f"payment {payment_id}",
+                )
+            except WorkflowAlreadyStartedError:
+                # A cancel overtook this start and runs the payment's process already; ours finds what it left.
+                await workflow.sleep(WAIT_FOR_THE_OTHER, summary="the payment's process runs already")
+            else:
+                return _ENDS.get(result.status, InvestmentStatus.FAILED)
+        raise ApplicationError("the payment's process never ended", type="payment_busy", non_retryable=True)

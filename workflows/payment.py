@@ -56,8 +56,7 @@ class PaymentWorkflow:
             await tell(self._input.scope, self._input.payment_id)
             if not self._woken:
                 return PaymentResult(status=progress.status, as_of=self._time.now())
-            self._woken = False  # somebody spoke while this was ending: a cancel must not be lost
-            progress = await self._load()
+            progress = await self._check()  # somebody spoke while this was ending: neither a cancel nor money is lost
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(input.model_copy(update={"as_of": self._time.now(), "resume": True}))
         return None
@@ -94,6 +93,7 @@ class PaymentWorkflow:
         )
 
     async def _check(self) -> PaymentProgress:
+        self._woken = False
         return await workflow.execute_activity_method(
             PaymentActivities.check_attempt, self._task(), summary="look up the truth at the provider", **GATEWAY
         )

@@ -19,6 +19,7 @@ from api.envelope import api_router, success
 from contracts.base import Mode, Scope
 from contracts.ids import workflow_id
 from contracts.inbox import InboxInput
+from contracts.payment import PaymentInput
 from contracts.visibility import ENTITY
 from domain.errors import NotFound, Unauthenticated
 from domain.payment import AWAITS_PROVIDER
@@ -109,9 +110,16 @@ async def _store(unit: Unit, account: ProviderAccount, event: WebhookEvent, raw:
     attempt = await get_attempt(unit.tx, event.reference) if event.reference else None
     if attempt is None and event.provider_id:
         attempt = await attempt_of_provider_id(unit.tx, account.provider, event.provider_id)
-    payment = await get_payment(unit.tx, attempt.payment_id) if attempt else None
+    payment = await get_payment(unit.tx, attempt.payment_id, lock=True) if attempt else None
     if payment is not None and payment.status in AWAITS_PROVIDER:
-        await unit.signal(workflow_id("payment", unit.scope, payment.id), "provider_reported")
+        await unit.signal_with_start(  # started anew, should its process end before this reaches it
+            "PaymentWorkflow",
+            workflow_id("payment", unit.scope, payment.id),
+            PaymentInput(scope=unit.scope, payment_id=payment.id, as_of=unit.as_of, resume=True),
+            "provider_reported",
+            search_attributes={ENTITY.name: payment.id},
+            summary=f"payment {payment.id}",
+        )
         return
     await unit.signal_with_start(
         "InboxWorkflow",

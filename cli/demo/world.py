@@ -16,6 +16,8 @@ from cli.stack.stack import Stack
 Json = dict[str, Any]
 PASSWORD: Final = "correct-horse-battery"  # noqa: S105 - made-up people of the sandbox tenant
 _POLL_SECONDS: Final = 0.1
+_LIMITS: Final = httpx.Limits(keepalive_expiry=2.0)
+"""Idle connections are given up before the servers do it (after 5 s), perhaps in the middle of a request."""
 CARD: Final = "pm_card_visa"
 
 
@@ -77,8 +79,8 @@ class World:
         """A fresh tenant with its provider accounts at the sandbox and its administrator logged in."""
         sandbox_url = stack.urls["sandbox"]
         seeded = await seed(stack.settings, sandbox_url, slug)
-        api = httpx.AsyncClient(base_url=stack.urls["api"], timeout=30)
-        sandbox = httpx.AsyncClient(base_url=sandbox_url, timeout=30)
+        api = httpx.AsyncClient(base_url=stack.urls["api"], timeout=30, limits=_LIMITS)
+        sandbox = httpx.AsyncClient(base_url=sandbox_url, timeout=30, limits=_LIMITS)
         admin = await cls._log_in(api, seeded, seeded.admin_email, seeded.admin_password)
         return cls(stack, api, sandbox, seeded, admin)
 

@@ -7,7 +7,8 @@ import psycopg
 from psycopg.rows import DictRow, dict_row
 
 from cli.demo.world import CARD, World
-from tests.fixtures.stack import audit, superuser_url
+from tests.fixtures.stack import audit
+from tests.fixtures.stage import superuser_url
 
 ENTRY = """
 select e.transaction_id, e.leg, t.key from ledger_entries e

@@ -49,6 +49,22 @@ async def test_fifty_investments_are_accepted_while_temporal_is_down(world: Worl
     assert (await world.api.get("/readyz")).json()["temporal"] == "up"
 
 
+async def test_a_cancel_may_overtake_its_own_start(world: World, temporal: Client) -> None:
+    """Both wait in the outbox under different keys: whichever is delivered first, the pledge ends canceled, unpaid."""
+    campaign = await world.campaign("keep_what_you_raise", goal=10 * AMOUNT)
+    ada = await world.person()
+    await in_thread(world.stack.kill, "temporal")
+    made = [await world.invest(ada, campaign, AMOUNT, "stripe", instrument=CARD) for _ in range(5)]
+    for each in made:
+        await ada.post(f"/v1/investments/{each['id']}/cancel")
+    await in_thread(world.stack.start, "temporal")
+    for each in made:
+        await world.until(ada, f"/v1/investments/{each['id']}", "canceled")
+        result = await temporal.get_workflow_handle(each["workflow_id"]).result()
+        assert result["status"] == "canceled"
+    assert await captured_at_provider(world) == []
+
+
 async def test_api_killed_between_commit_and_delivery(world: World, temporal: Client) -> None:
     count = 5
     campaign = await world.campaign("keep_what_you_raise", goal=count * AMOUNT)

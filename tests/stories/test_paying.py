@@ -12,7 +12,7 @@ BACK = "https://app.demo.test/done"
 
 @pytest.mark.parametrize("name", STORIES)
 async def test_story(name: str, told: Told) -> None:
-    await told(name)
+    await told(STORIES, name)
 
 
 @STORIES.tell

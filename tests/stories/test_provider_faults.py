@@ -26,7 +26,7 @@ ONE_EFFECT_EACH = sorted((amount, 0) for amount in AMOUNTS.values())
 
 @pytest.mark.parametrize("name", STORIES)
 async def test_story(name: str, told: Told) -> None:
-    await told(name)
+    await told(STORIES, name)
 
 
 async def _break(world: Stage, operation: str) -> None:

@@ -12,7 +12,7 @@ FOR_EVER = 100_000
 
 @pytest.mark.parametrize("name", STORIES)
 async def test_story(name: str, told: Told) -> None:
-    await told(name)
+    await told(STORIES, name)
 
 
 async def _rule(world: Stage, made: Json, outcome: str) -> None:

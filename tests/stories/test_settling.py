@@ -21,7 +21,7 @@ FAULTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", STORIES)
 async def test_story(name: str, told: Told) -> None:
-    await told(name)
+    await told(STORIES, name)
 
 
 @STORIES.tell

@@ -11,7 +11,7 @@ STORIES = Stories()
 
 @pytest.mark.parametrize("name", STORIES)
 async def test_story(name: str, told: Told) -> None:
-    await told(name)
+    await told(STORIES, name)
 
 
 @STORIES.tell
