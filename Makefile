@@ -17,8 +17,12 @@ up: $(STAMP) ## Start the whole stack and keep it running until Ctrl-C
 demo: $(STAMP) ## Start the stack, drive every story through the API, check the books
 	@$(BIN)/chama demo
 
+# The tests on the whole stack share one and tell their stories side by side; all others run in two processes.
+ON_THE_STACK := stories replay audit races browser docs outage
+
 test: lint ## Format, lint, types, import rule and every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile $(ON_THE_STACK:%=--ignore=tests/%)
+	$(BIN)/pytest $(ON_THE_STACK:%=tests/%)
 
 lint: $(STAMP) ## Format, lint, types and the import rule
 	$(BIN)/ruff format --check $(CODE)

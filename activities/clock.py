@@ -28,8 +28,8 @@ from models.provider import accounts
 
 log = structlog.get_logger(__name__)
 MAX_ACTIONS: Final = 20_000
-_REST_POLLS: Final = 3000
-_POLL_SECONDS: Final = 0.02
+_REST_POLLS: Final = 1200
+_POLL_SECONDS: Final = 0.05
 _MARGIN: Final = timedelta(seconds=1)
 """A jump goes this far past the timer, so that it surely fires."""
 

@@ -34,8 +34,8 @@ from models.provider import account_of, return_urls
 Instrument = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,120}$")]
 ReturnUrl = Annotated[str, Field(min_length=8, max_length=MAX_LENGTH)]
 
-_WAIT_POLLS: Final = 80
-_POLL_SECONDS: Final = 0.05
+_WAIT_POLLS: Final = 50
+_POLL_SECONDS: Final = 0.08
 
 
 class InvestRequest(StrictModel):

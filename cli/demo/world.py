@@ -15,7 +15,7 @@ from cli.stack.stack import Stack
 
 Json = dict[str, Any]
 PASSWORD: Final = "correct-horse-battery"  # noqa: S105 - made-up people of the sandbox tenant
-_POLL_SECONDS: Final = 0.1
+_POLL_SECONDS: Final = 0.25
 _LIMITS: Final = httpx.Limits(keepalive_expiry=2.0)
 """Idle connections are given up before the servers do it (after 5 s), perhaps in the middle of a request."""
 CARD: Final = "pm_card_visa"

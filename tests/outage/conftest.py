@@ -17,7 +17,7 @@ from tests.fixtures.stack import ENVIRONMENT, judge, new_world
 from tests.fixtures.stage import superuser_url
 from tests.races.money import read_all
 
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.15
 CONVERGE_SECONDS = 60
 
 
