@@ -18,6 +18,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 
 from contracts.base import Mode, Scope
 from domain.errors import Unauthenticated
+from infra.settings import Settings
 from models.user import Role, User
 
 ISSUER: Final = "chama"
@@ -45,10 +46,11 @@ class InvalidToken(Unauthenticated):
 
 
 class Passwords:
-    """Hashes and verifies, at most two at a time in this process."""
+    """Hashes and verifies, at most two at a time in this process. The cost of a new hash is the settings' to say."""
 
-    def __init__(self) -> None:
-        self._hasher = PasswordHash((Argon2Hasher(),))
+    def __init__(self, settings: Settings) -> None:
+        hasher = Argon2Hasher(time_cost=settings.password_rounds, memory_cost=settings.password_memory_kib)
+        self._hasher = PasswordHash((hasher,))
         self._turns = asyncio.Semaphore(2)
         self._decoy: str | None = None
 

@@ -67,7 +67,7 @@ def create_app(
     app.state.auth_database = Database(settings.role_url("chama_auth"), name="api auth", max_size=4)
     app.state.temporal = TemporalLink(temporal or (lambda: _connect(settings)))
     app.state.tokens = Tokens(token_key(settings), settings.token_seconds)
-    app.state.passwords = Passwords()
+    app.state.passwords = Passwords(settings)
     app.state.vault = Vault.from_settings(settings)
     app.state.http = httpx.AsyncClient(follow_redirects=False)
     app.state.business_now = business_now

@@ -75,7 +75,7 @@ async def _admin(settings: Settings, scope: Scope, password: str) -> None:
     people = Database(settings.role_url("chama_auth"), name="chama-seed", max_size=1)
     await people.open()
     try:
-        hashed = await Passwords().hash(password)
+        hashed = await Passwords(settings).hash(password)
         async with people.transaction(scope) as tx:
             await create_user(
                 tx, scope, email=ADMIN_EMAIL, name="Demo Admin", role=Role.ADMIN, password_hash=hashed,

@@ -32,7 +32,7 @@ async def add_user(
     """
     if len(password) < PASSWORD_MIN:
         raise InvalidRequest("weak_password", f"The password needs at least {PASSWORD_MIN} characters.")
-    hashed = await Passwords().hash(password)
+    hashed = await Passwords(settings).hash(password)
     people = Database(settings.role_url("chama_auth"), name="chama-cli", max_size=1)
     await people.open()
     try:

@@ -3,7 +3,7 @@
 from functools import cached_property
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     token_key: SecretStr = SecretStr("")
     """base64 of a 32-byte Ed25519 seed: signs access tokens."""
     token_seconds: int = 3600
+    password_rounds: int = Field(default=3, ge=1)
+    password_memory_kib: int = Field(default=65_536, ge=1024)
+    """The cost of hashing a password (argon2id): passes, and memory. The defaults follow RFC 9106's second choice."""
 
     api_host: str = "127.0.0.1"
     api_port: int = 8000
