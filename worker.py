@@ -26,6 +26,7 @@ from contracts.visibility import TaskQueue
 from infra import logging
 from infra.crypto import Vault
 from infra.database import Database
+from infra.outgoing import http_client
 from infra.settings import Settings
 from infra.temporal import connect
 from workflows.campaign import CampaignWorkflow
@@ -99,7 +100,7 @@ async def run(settings: Settings) -> None:
     db = Database(settings.app_url, name="chama-worker", max_size=settings.database_pool_max)
     await db.open()
     try:
-        async with httpx.AsyncClient(follow_redirects=False) as http:
+        async with http_client() as http:
             client = await connect(settings)
             async with build_worker(settings, client, db, http):
                 await stop.wait()

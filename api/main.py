@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-import httpx
 from fastapi import FastAPI
 from temporalio.client import Client
 
@@ -19,6 +18,7 @@ from infra import logging
 from infra.crypto import Vault, token_key
 from infra.database import Database, Tx
 from infra.delivery import ClientFactory, TemporalLink
+from infra.outgoing import http_client
 from infra.settings import Settings
 from models.clock import business_now
 
@@ -69,7 +69,7 @@ def create_app(
     app.state.tokens = Tokens(token_key(settings), settings.token_seconds)
     app.state.passwords = Passwords(settings)
     app.state.vault = Vault.from_settings(settings)
-    app.state.http = httpx.AsyncClient(follow_redirects=False)
+    app.state.http = http_client()
     app.state.business_now = business_now
     errors.install(app)
     app.add_middleware(

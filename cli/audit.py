@@ -6,7 +6,6 @@ The same code judges the demo and every money test. Exit code 0 only when nothin
 import asyncio
 from typing import Any
 
-import httpx
 from rich.console import Console
 from rich.text import Text
 
@@ -15,6 +14,7 @@ from activities.reconciliation import reconcile
 from contracts.base import Scope
 from infra.crypto import Vault
 from infra.database import Database
+from infra.outgoing import http_client
 from infra.settings import Settings
 from models.audit import audit_books
 
@@ -29,7 +29,7 @@ async def examine(settings: Settings, scope: Scope | None = None) -> dict[str, A
     try:
         async with db.transaction() as tx:
             books = [str(each) for each in await audit_books(tx)]
-        async with httpx.AsyncClient(follow_redirects=False) as http:
+        async with http_client() as http:
             rails = Rails(Vault.from_settings(settings), http, timeout_seconds=settings.provider_timeout_seconds)
             outside = await reconcile(db, rails, scope)
     finally:

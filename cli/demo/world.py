@@ -12,6 +12,7 @@ import httpx
 
 from cli.seed import SeedResult, seed
 from cli.stack.stack import Stack
+from infra.outgoing import http_client
 
 Json = dict[str, Any]
 PASSWORD: Final = "correct-horse-battery"  # noqa: S105 - made-up people of the sandbox tenant
@@ -79,8 +80,8 @@ class World:
         """A fresh tenant with its provider accounts at the sandbox and its administrator logged in."""
         sandbox_url = stack.urls["sandbox"]
         seeded = await seed(stack.settings, sandbox_url, slug)
-        api = httpx.AsyncClient(base_url=stack.urls["api"], timeout=30, limits=_LIMITS)
-        sandbox = httpx.AsyncClient(base_url=sandbox_url, timeout=30, limits=_LIMITS)
+        api = http_client(base_url=stack.urls["api"], timeout=30, limits=_LIMITS)
+        sandbox = http_client(base_url=sandbox_url, timeout=30, limits=_LIMITS)
         admin = await cls._log_in(api, seeded, seeded.admin_email, seeded.admin_password)
         return cls(stack, api, sandbox, seeded, admin)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +12,7 @@ from temporalio.client import Client
 from cli.demo.world import World
 from cli.stack.stack import Stack
 from infra.temporal import connect
-from tests.fixtures.stack import ENVIRONMENT, judge, new_world
+from tests.fixtures.stack import judge, new_world, running_stack
 from tests.fixtures.stage import superuser_url
 from tests.races.money import read_all
 
@@ -24,10 +23,7 @@ CONVERGE_SECONDS = 60
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Apart from everybody else's stack, because nothing here stays up."""
-    root: Path = tmp_path_factory.mktemp("outage")
-    for parent in [root, *root.parents][:4]:
-        parent.chmod(parent.stat().st_mode | 0o711)
-    with Stack(root / "var", env=ENVIRONMENT) as running:
+    with running_stack(tmp_path_factory, "outage") as running:
         yield running
 
 

@@ -19,6 +19,7 @@ async def invest_stubbornly(
 ) -> httpx.Response:
     """POST one investment until it has an answer that is final, through 409 in flight, 503 and lost connections."""
     async with asyncio.timeout(seconds):
+        pause = 0.05
         while True:
             try:
                 answer = await person.call("POST", f"/v1/campaigns/{campaign_id}/invest", body, key)
@@ -27,7 +28,8 @@ async def invest_stubbornly(
                 continue
             if answer.is_success or answer.json()["code"] not in PENDING:
                 return answer
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 0.8)
 
 
 def pledge(amount: int, provider: str, **more: Any) -> Json:
