@@ -28,14 +28,14 @@ from models.base import insert
 from models.campaign import Campaign, get_campaign
 from models.investment import Investment, add_investment, committed_by
 from models.notification import notify
-from models.payment import Payment, PaymentAttempt, get_payment
+from models.payment import Payment, PaymentAttempt, first_action
 from models.provider import account_of, return_urls
 
 Instrument = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,120}$")]
 ReturnUrl = Annotated[str, Field(min_length=8, max_length=MAX_LENGTH)]
 
-_WAIT_POLLS: Final = 50
-_POLL_SECONDS: Final = 0.08
+_WAIT_PAUSES: Final = (0.03, 0.05, 0.08, 0.12, 0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.6, 0.7)
+"""Seconds between two looks for a next action, four in all: soon at first, then rarely, for many may wait at once."""
 
 
 class InvestRequest(StrictModel):
@@ -231,13 +231,12 @@ async def wait_for_next_action(request: Request, scope: Scope, answer: JSONRespo
     database: Database = request.app.state.database
     if request.app.state.temporal.paused or content["data"]["provider"] == WALLET:
         return answer
-    for _ in range(_WAIT_POLLS):
+    for pause in _WAIT_PAUSES:
         async with database.transaction(scope) as tx:
-            payment = await get_payment(tx, payment_id)
-        assert payment is not None
-        if payment.next_action is not None or payment.status is not PaymentStatus.CREATED:
-            content["data"]["next_action"] = payment.next_action
+            status, next_action = await first_action(tx, payment_id)
+        if next_action is not None or status is not PaymentStatus.CREATED:
+            content["data"]["next_action"] = next_action
             break
-        await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.sleep(pause)
     headers = {name: answer.headers[name] for name in ("idempotent-replayed",) if name in answer.headers}
     return JSONResponse(content, answer.status_code, headers)

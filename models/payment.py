@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
 from domain.payment import AttemptStatus, PaymentStatus, RefundStatus
-from infra.database import Tx
+from infra.database import Tx, fetch_one
 from models.base import Scoped, by_id, keyset, read, read_all, update
 
 
@@ -94,6 +94,13 @@ class Refund(Scoped, table=True):
 async def get_payment(tx: Tx, payment_id: str, *, lock: bool = False) -> Payment | None:
     """One payment. Lock order everywhere: payment, then investment, then campaign, then ledger accounts."""
     return await by_id(tx, Payment, payment_id, lock=lock)
+
+
+async def first_action(tx: Tx, payment_id: str) -> tuple[PaymentStatus, dict[str, Any] | None]:
+    """Where the payment stands, and what its payer must do next."""
+    row = await fetch_one(tx, "select status, next_action from payments where id = %s", (payment_id,))
+    assert row is not None, payment_id
+    return PaymentStatus(row["status"]), row["next_action"]
 
 
 async def payments_page(
