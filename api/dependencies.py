@@ -42,8 +42,7 @@ async def authenticate(request: Request, credentials: HTTPAuthorizationCredentia
     tokens: Tokens = request.app.state.tokens
     database: Database = request.app.state.database
     claimed = tokens.check(credentials.credentials)
-    async with database.transaction(claimed.scope) as tx:
-        role = await active_role(tx, claimed.user_id)
+    role = await active_role(database, claimed.scope, claimed.user_id)
     if role is None:
         raise InvalidToken
     return Principal(claimed.user_id, role, claimed.scope)

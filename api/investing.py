@@ -232,8 +232,7 @@ async def wait_for_next_action(request: Request, scope: Scope, answer: JSONRespo
     if request.app.state.temporal.paused or content["data"]["provider"] == WALLET:
         return answer
     for pause in _WAIT_PAUSES:
-        async with database.transaction(scope) as tx:
-            status, next_action = await first_action(tx, payment_id)
+        status, next_action = await first_action(database, scope, payment_id)
         if next_action is not None or status is not PaymentStatus.CREATED:
             content["data"]["next_action"] = next_action
             break

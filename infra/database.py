@@ -1,14 +1,15 @@
 """The connection pool and the one place that commits.
 
 `Database.transaction(scope)` is the only transaction in the product. The scope is set with `set_config(…, true)`, so
-it is gone with the transaction and cannot leak to the next borrower of the connection (RELIABILITY E3).
+it is gone with the transaction and cannot leak to the next borrower of the connection (RELIABILITY E3). A round trip to
+Postgres costs more than most statements, so the scope travels with BEGIN, and a lone read takes one trip in all.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
-from psycopg import AsyncConnection, sql
+from psycopg import AsyncClientCursor, AsyncConnection, sql
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -18,6 +19,7 @@ Tx = AsyncConnection[DictRow]
 """An open transaction. Statements go through it; only `Database.transaction` commits."""
 
 _SET_SCOPE = "select set_config('app.tenant', %s, true), set_config('app.mode', %s, true)"
+_BEGIN = f"begin; {_SET_SCOPE}"
 
 
 class Database:
@@ -30,7 +32,7 @@ class Database:
             max_size=max_size,
             open=False,
             timeout=10,
-            kwargs={"row_factory": dict_row, "application_name": name},
+            kwargs={"row_factory": dict_row, "application_name": name, "autocommit": True},
             check=None,
         )
 
@@ -48,10 +50,22 @@ class Database:
 
         Without a scope the app role sees no tenant's rows at all: only the relay, audit and auth roles go without.
         """
-        async with self._pool.connection() as tx, tx.transaction():
-            if scope is not None:
-                await tx.execute(_SET_SCOPE, (str(scope.tenant_id), str(scope.mode)))
+        async with self._pool.connection() as tx:  # commits at its end what is begun here, or rolls it back
+            if scope is None:
+                await tx.execute("begin")
+            else:
+                await AsyncClientCursor(tx).execute(_BEGIN, (str(scope.tenant_id), str(scope.mode)))
             yield tx
+
+    async def ask(self, scope: Scope, query: LiteralString, params: Sequence[Any]) -> DictRow | None:
+        """The first row of one read in a transaction of its own; sent as one message, values bound by the client."""
+        async with self._pool.connection() as tx:
+            cursor = AsyncClientCursor(tx, row_factory=dict_row)
+            await cursor.execute(
+                f"begin read only; {_SET_SCOPE}; {query}; commit", (str(scope.tenant_id), str(scope.mode), *params)
+            )
+            cursor.nextset(), cursor.nextset()
+            return await cursor.fetchone()
 
     @asynccontextmanager
     async def listening(self, channel: LiteralString) -> AsyncIterator[Tx]:

@@ -7,8 +7,9 @@ from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
+from contracts.base import Scope
 from domain.payment import AttemptStatus, PaymentStatus, RefundStatus
-from infra.database import Tx, fetch_one
+from infra.database import Database, Tx
 from models.base import Scoped, by_id, keyset, read, read_all, update
 
 
@@ -96,9 +97,11 @@ async def get_payment(tx: Tx, payment_id: str, *, lock: bool = False) -> Payment
     return await by_id(tx, Payment, payment_id, lock=lock)
 
 
-async def first_action(tx: Tx, payment_id: str) -> tuple[PaymentStatus, dict[str, Any] | None]:
+async def first_action(
+    database: Database, scope: Scope, payment_id: str
+) -> tuple[PaymentStatus, dict[str, Any] | None]:
     """Where the payment stands, and what its payer must do next."""
-    row = await fetch_one(tx, "select status, next_action from payments where id = %s", (payment_id,))
+    row = await database.ask(scope, "select status, next_action from payments where id = %s", (payment_id,))
     assert row is not None, payment_id
     return PaymentStatus(row["status"]), row["next_action"]
 

@@ -13,7 +13,7 @@ from sqlmodel import Field
 
 from contracts.base import Scope
 from domain.errors import Conflict
-from infra.database import Tx, fetch_one
+from infra.database import Database, Tx, fetch_one
 from models.base import Scoped
 
 _VISIBLE = "tenant_id, mode, id, email, name, role, created_at, disabled_at"
@@ -101,9 +101,9 @@ async def get_user(tx: Tx, user_id: str) -> User | None:
     return User.model_validate(row) if row else None
 
 
-async def active_role(tx: Tx, user_id: str) -> Role | None:
+async def active_role(database: Database, scope: Scope, user_id: str) -> Role | None:
     """The role the user has now; None when unknown or disabled. Asked on each request, so a change takes effect at once."""
-    row = await fetch_one(tx, "select role from users where id = %s and disabled_at is null", (user_id,))
+    row = await database.ask(scope, "select role from users where id = %s and disabled_at is null", (user_id,))
     return Role(row["role"]) if row else None
 
 
