@@ -3,10 +3,10 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CODE := domain contracts models infra activities workflows api sandbox cli migrations tests worker.py
+CODE := domain contracts models infra activities workflows api sandbox cli migrations benchmarks tests worker.py
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test lint fmt lock
+.PHONY: help up demo test bench lint fmt lock
 
 help: ## List the recipes
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ ON_THE_STACK := stories replay audit races browser docs outage
 test: lint ## Format, lint, types, import rule and every test
 	$(BIN)/pytest -n 2 --dist loadfile $(ON_THE_STACK:%=--ignore=tests/%)
 	$(BIN)/pytest $(ON_THE_STACK:%=tests/%)
+
+bench: $(STAMP) ## Measure us beside the bare thing, side by side, and write var/bench.json
+	$(BIN)/python -m benchmarks.run
 
 lint: $(STAMP) ## Format, lint, types and the import rule
 	$(BIN)/ruff format --check $(CODE)

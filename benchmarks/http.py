@@ -1,0 +1,104 @@
+"""Reads through the API beside bare FastAPI on the same rows: one row, and a page of fifty. 32 connections, one process each."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from benchmarks.measure import Ratio, rate, side_by_side
+from cli.demo.world import World
+from cli.stack.stack import Stack
+
+_CONNECTIONS = 32
+_EACH = 15
+_INVESTMENTS = 60
+_START_SECONDS = 20
+
+
+async def measure(stack: Stack) -> AsyncIterator[Ratio]:
+    """`row_vs_psycopg` and `page50_vs_pgjson`."""
+    world = await World.make(stack, f"bench-{uuid4().hex[:12]}")
+    person = await world.person()
+    await world.deposit(person, _INVESTMENTS * 100)
+    campaign = await world.campaign("keep_what_you_raise", goal=_INVESTMENTS * 100)
+    for _ in range(_INVESTMENTS):
+        await world.invest(person, campaign, 100, "wallet")
+    await world.close()
+    token = {"Authorization": f"Bearer {person.token}"}
+    api = stack.urls["api"]
+    with _bare_api(stack) as bare:
+        await _answers(f"{bare}/row/{person.user_id}")
+        yield await side_by_side(
+            "row_vs_psycopg",
+            "GET of one row, with token and tenant's rules",
+            lambda: _load(f"{api}/v1/users/me", token),
+            lambda: _load(f"{bare}/row/{person.user_id}", {}),
+            goal="≥ 0.7",
+        )
+        yield await side_by_side(
+            "page50_vs_pgjson",
+            "a page of 50, beside JSON built by Postgres",
+            lambda: _load(f"{api}/v1/investments?limit=50", token),
+            lambda: _load(f"{bare}/page/{person.user_id}", {}),
+            goal="≥ 0.7",
+        )
+
+
+async def _load(url: str, headers: dict[str, str]) -> float:
+    """Requests a second over connections kept open; a plain reader, because a client library costs more than the servers."""
+    parts = urlsplit(url)
+    lines = [f"GET {parts.path}{'?' + parts.query if parts.query else ''} HTTP/1.1", f"Host: {parts.netloc}"]
+    request = "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode()
+
+    async def connection() -> None:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        for _ in range(_EACH):
+            writer.write(request)
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            assert head.startswith(b"http/1.1 200"), head
+            await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
+        writer.close()
+        await writer.wait_closed()
+
+    return await rate(_CONNECTIONS * _EACH, asyncio.gather(*(connection() for _ in range(_CONNECTIONS))))
+
+
+async def _answers(url: str) -> None:
+    for _ in range(_START_SECONDS * 10):
+        try:
+            await _load(url, {})
+            return
+        except OSError:
+            await asyncio.sleep(0.1)
+    raise TimeoutError(url)
+
+
+@contextmanager
+def _bare_api(stack: Stack) -> Iterator[str]:
+    """The bare service, as its owner of the database: its address."""
+    assert stack.site.postgres is not None
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "benchmarks.bare_api:app",
+        "--port",
+        str(port),
+        "--log-level",
+        "warning",
+    ]
+    environment = {**os.environ, "BENCH_DATABASE_URL": stack.site.postgres.url("chama")}
+    process = subprocess.Popen([*command, "--no-access-log"], env=environment)  # noqa: S603 - our own module
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
