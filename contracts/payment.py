@@ -16,17 +16,36 @@ class NextAction(Message):
     client_token: str | None = None
 
 
+class RulingOutcome(StrEnum):
+    """An operator's answer about an unknown outcome."""
+
+    CHARGED = "charged"
+    NOT_CHARGED = "not_charged"
+
+
+class Ruling(Message):
+    """A named operator says what happened where no look-up could."""
+
+    outcome: RulingOutcome
+    operator_id: str
+    reason: str
+
+
 class PaymentInput(Message):
     """Starts a payment's process. `as_of`: business time at the start.
 
     `resume`: the payment already has a history (it ended held, or dead) and something new must be done about it; the
     process reads where it stands instead of starting an attempt.
+
+    `woken` and `ruling`: messages the run before this one had heard, but not yet acted upon when it continued as new.
     """
 
     scope: Scope
     payment_id: str
     as_of: datetime
     resume: bool = False
+    woken: bool = False
+    ruling: Ruling | None = None
 
 
 class PaymentTask(Message):
@@ -54,21 +73,6 @@ class PaymentResult(Message):
 
     status: PaymentStatus
     as_of: datetime
-
-
-class RulingOutcome(StrEnum):
-    """An operator's answer about an unknown outcome."""
-
-    CHARGED = "charged"
-    NOT_CHARGED = "not_charged"
-
-
-class Ruling(Message):
-    """A named operator says what happened where no look-up could."""
-
-    outcome: RulingOutcome
-    operator_id: str
-    reason: str
 
 
 class RulingTask(Message):

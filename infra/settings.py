@@ -1,6 +1,7 @@
 """Every setting of every process, read once from `CHAMA_*` environment variables. No other module reads the environment."""
 
 from functools import cached_property
+from typing import Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from pydantic import Field, SecretStr
@@ -52,6 +53,8 @@ class Settings(BaseSettings):
     test_clock_url: str = ""
     """Where the test providers' own clock is moved (POST {secret_key, now}), so that they keep step; empty: nowhere."""
     worker_build_id: str = "dev"
+    workflow_limits: Literal["report", "raise"] = "report"
+    """What crossing a limit of `infra.limits_guard` does: a warning and a count, or an error at once (the tests)."""
     log_level: str = "INFO"
 
     def role_url(self, role: str) -> str:

@@ -4,6 +4,7 @@
   message can carry a name as well as an input can).
 * The workflow sandbox is strict: a module a workflow file imports outside its passthrough block fails `Worker()`
   construction instead of being imported again on every run.
+* A run that grows beyond our limits is noticed (`infra.limits_guard`).
 """
 
 import dataclasses
@@ -17,6 +18,7 @@ from temporalio.workflow import SandboxImportNotificationPolicy
 
 from infra.correlation import Correlation
 from infra.crypto import EncryptionCodec
+from infra.limits_guard import LimitsGuard, payload_converter
 from infra.settings import Settings
 
 
@@ -24,6 +26,7 @@ def data_converter(settings: Settings) -> DataConverter:
     """Pydantic in, ciphertext out; failures encoded the same way."""
     return dataclasses.replace(
         pydantic_data_converter,
+        payload_converter_class=payload_converter(enforce=settings.workflow_limits == "raise"),
         payload_codec=EncryptionCodec.from_settings(settings),
         failure_converter_class=DefaultFailureConverterWithEncodedAttributes,
     )
@@ -44,7 +47,7 @@ def plugin(settings: Settings) -> SimplePlugin:
         "chama",
         data_converter=data_converter(settings),
         workflow_runner=sandbox_runner(),
-        interceptors=[Correlation()],
+        interceptors=[Correlation(), LimitsGuard(enforce=settings.workflow_limits == "raise")],
     )
 
 

@@ -20,15 +20,16 @@ with workflow.unsafe.imports_passed_through():
     from contracts.ids import workflow_id
     from domain.campaign import CampaignStatus
     from workflows.business_time import BusinessTime
+    from workflows.continuing import is_full
     from workflows.notices import tell
     from workflows.options import LEDGER
     from workflows.settlement import SettlementWorkflow
     from workflows.visibility import found_by, show
 
-# Patches: none yet.
+# Patches: continuing.CONTINUE_WHEN_FULL.
 
 MAX_STEPS = 500
-"""Steps of one run before it continues as new; a year of renewing authorizations takes about 200."""
+"""A further bound on one run; a year of renewing authorizations takes about 200."""
 
 
 @workflow.defn(name="CampaignWorkflow")
@@ -54,6 +55,8 @@ class CampaignWorkflow:
                 await self._settle(progress)
             else:
                 await self._pause(progress)
+            if is_full():
+                break
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(input.model_copy(update={"as_of": self._time.now()}))
         return None

@@ -13,11 +13,12 @@ from temporalio import workflow
 with workflow.unsafe.imports_passed_through():
     from activities.inbox import InboxActivities
     from contracts.inbox import INBOX, InboxInput, InboxProgress
+    from workflows.continuing import is_full
     from workflows.notices import tell
     from workflows.options import BATCH
     from workflows.visibility import show
 
-# Patches: none yet.
+# Patches: continuing.CONTINUE_WHEN_FULL.
 
 MAX_PASSES = 500
 
@@ -42,6 +43,8 @@ class InboxWorkflow:
             if not self._woken and progress.wait_seconds:
                 show("waiting", line=f"next retry in {progress.wait_seconds} s")
                 await self._pause(timedelta(seconds=progress.wait_seconds))
+            if is_full():
+                break
         await workflow.wait_condition(workflow.all_handlers_finished)
         workflow.continue_as_new(input)
 

@@ -20,11 +20,12 @@ with workflow.unsafe.imports_passed_through():
     from contracts.payment import PaymentInput
     from domain.investment import InvestmentStatus
     from domain.payment import PaymentStatus
+    from workflows.continuing import is_full
     from workflows.notices import tell
     from workflows.payment import PaymentWorkflow
     from workflows.visibility import found_by, show
 
-# Patches: none yet.
+# Patches: continuing.CONTINUE_WHEN_FULL.
 
 WAIT_FOR_THE_OTHER: Final = timedelta(seconds=5)
 MAX_WAITS: Final = 500
@@ -70,6 +71,8 @@ class InvestmentWorkflow:
             except WorkflowAlreadyStartedError:
                 # A cancel overtook this start and runs the payment's process already; ours finds what it left.
                 await workflow.sleep(WAIT_FOR_THE_OTHER, summary="the payment's process runs already")
+                if is_full():
+                    workflow.continue_as_new(self._input)
             else:
                 return _ENDS.get(result.status, InvestmentStatus.FAILED)
         raise ApplicationError("the payment's process never ended", type="payment_busy", non_retryable=True)

@@ -22,14 +22,15 @@ with workflow.unsafe.imports_passed_through():
     from contracts.payment import PaymentInput, PaymentProgress, PaymentResult, PaymentTask, Ruling, RulingTask
     from domain.payment import PaymentStep
     from workflows.business_time import BusinessTime
+    from workflows.continuing import is_full
     from workflows.notices import tell
     from workflows.options import GATEWAY, LEDGER
     from workflows.visibility import show
 
-# Patches: none yet.
+# Patches: continuing.CONTINUE_WHEN_FULL.
 
 MAX_STEPS = 400
-"""A bound on one run: a payment polled for its whole day takes some twenty steps."""
+"""A further bound on one run: a payment polled for its whole day takes some twenty steps."""
 
 
 @workflow.defn(name="PaymentWorkflow")
@@ -40,8 +41,8 @@ class PaymentWorkflow:
     def __init__(self, input: PaymentInput) -> None:
         self._input = input
         self._time = BusinessTime(input.as_of)
-        self._woken = False
-        self._ruling: Ruling | None = None
+        self._woken = input.woken
+        self._ruling = input.ruling
 
     @workflow.run
     async def run(self, input: PaymentInput) -> PaymentResult:
@@ -49,6 +50,8 @@ class PaymentWorkflow:
         progress = await (self._load() if input.resume else self._start())
         for _ in range(MAX_STEPS):
             show(progress.status, next_action_at=progress.next_action_at, blocked=progress.blocked_reason)
+            if is_full():
+                break
             if progress.step is not PaymentStep.DONE:
                 progress = await self._next(progress)
                 continue
@@ -58,7 +61,8 @@ class PaymentWorkflow:
                 return PaymentResult(status=progress.status, as_of=self._time.now())
             progress = await self._check()  # somebody spoke while this was ending: neither a cancel nor money is lost
         await workflow.wait_condition(workflow.all_handlers_finished)
-        workflow.continue_as_new(input.model_copy(update={"as_of": self._time.now(), "resume": True}))
+        unheard = {"woken": self._woken, "ruling": self._ruling}
+        workflow.continue_as_new(input.model_copy(update={"as_of": self._time.now(), "resume": True, **unheard}))
         return None
 
     async def _next(self, progress: PaymentProgress) -> PaymentProgress:

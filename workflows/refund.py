@@ -9,6 +9,7 @@ lines of its settlement, by the same activity.
 import asyncio
 import contextlib
 from datetime import datetime
+from typing import NoReturn
 
 from temporalio import workflow
 
@@ -17,11 +18,12 @@ with workflow.unsafe.imports_passed_through():
     from contracts.payment import RefundInput, RefundProgress
     from domain.payment import RefundStatus
     from workflows.business_time import BusinessTime
+    from workflows.continuing import is_full
     from workflows.notices import tell
     from workflows.options import GATEWAY
     from workflows.visibility import show
 
-# Patches: none yet.
+# Patches: continuing.CONTINUE_WHEN_FULL.
 
 MAX_STEPS = 400
 
@@ -44,6 +46,8 @@ class RefundWorkflow:
             show(progress.status, next_action_at=progress.next_action_at)
             if progress.next_action_at is None:
                 break
+            if is_full():
+                self._continue()
             with contextlib.suppress(asyncio.TimeoutError):
                 await workflow.wait_condition(
                     lambda: self._woken,
@@ -53,9 +57,13 @@ class RefundWorkflow:
             self._woken = False
             progress = await self._advance()
         else:
-            workflow.continue_as_new(input.model_copy(update={"as_of": self._time.now()}))
+            self._continue()
         await tell(input.scope, input.refund_id)
         return progress.status
+
+    def _continue(self) -> NoReturn:
+        """Go on in a new run, which begins by looking: a wake-up not yet answered is not lost."""
+        workflow.continue_as_new(self._input.model_copy(update={"as_of": self._time.now()}))
 
     async def _advance(self) -> RefundProgress:
         return await workflow.execute_activity_method(

@@ -16,16 +16,17 @@ with workflow.unsafe.imports_passed_through():
     from activities.settlements import SettlementActivities
     from contracts.campaign import SettlementInput, SettlementProgress, SettlementRange, SettlementTask
     from workflows.business_time import BusinessTime
+    from workflows.continuing import is_full
     from workflows.notices import tell
     from workflows.options import BATCH, LEDGER
     from workflows.visibility import show
 
-# Patches: none yet.
+# Patches: continuing.CONTINUE_WHEN_FULL.
 
 LINES_PER_RANGE = 500
 RANGES_AT_ONCE = 2
 MAX_PASSES = 300
-"""A bound on one run; each pass with work left waits for the next look-up, so this is weeks."""
+"""A further bound on one run, which only those begun before they continued as new can reach."""
 
 
 @workflow.defn(name="SettlementWorkflow")
@@ -53,6 +54,8 @@ class SettlementWorkflow:
             if progress.open == 0:
                 break
             await self._pause(progress)
+            if is_full():
+                workflow.continue_as_new(input.model_copy(update={"as_of": self._time.now()}))
         await tell(input.scope, input.settlement_id)
         return progress
 

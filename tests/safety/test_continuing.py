@@ -1,0 +1,230 @@
+"""A long run continues as new and loses nothing on the way: no signal, no ruling, no open line (RELIABILITY D3, D6).
+
+The workflows are ours; their activities only count, so that thousands of messages take seconds. Runs continue after 200
+events instead of 2,500. `CHAMA_TEST_SIGNALS=5000` sends the nightly number.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from contracts.base import Mode, Scope
+from contracts.campaign import (
+    CampaignInput,
+    CampaignProgress,
+    CampaignTask,
+    SettlementInput,
+    SettlementProgress,
+    SettlementRange,
+    SettlementTask,
+)
+from contracts.ids import workflow_id
+from contracts.inbox import INBOX, InboxInput, InboxProgress, NotificationTask
+from contracts.outbox import OutboxKind, OutboxMessage
+from contracts.payment import PaymentInput, PaymentProgress, PaymentTask, Ruling, RulingOutcome, RulingTask
+from domain.campaign import CampaignStatus
+from domain.payment import PaymentStatus, PaymentStep
+from infra.delivery import deliver
+from infra.settings import Settings
+from tests.fixtures.replay import history_of, replayer
+from worker import WORKFLOWS
+from workflows import continuing
+
+SIGNALS = int(os.environ.get("CHAMA_TEST_SIGNALS", "400"))
+AT_ONCE = 40
+RULINGS = 60
+LATER = timedelta(days=300)
+
+
+@pytest.fixture(autouse=True)
+def short_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(continuing, "EVENTS", 200)
+
+
+class Counters:
+    """Stands in for every activity: what was written before a signal is `noted`; what a step then saw is `seen`."""
+
+    def __init__(self) -> None:
+        self.scope = Scope(tenant_id=uuid4(), mode=Mode.TEST)
+        self.noted, self.seen = set[str](), set[str]()
+        self.runs = set[str]()
+        self.open_lines = 30
+        self.enough = False
+
+    def look(self) -> int:
+        """As a step reads rows: everything committed so far. How many of them are news."""
+        self.runs.add(activity.info().workflow_run_id or "")
+        news = self.noted - self.seen
+        self.seen |= news
+        return len(news)
+
+    @activity.defn
+    async def send_notifications(self, task: NotificationTask) -> None:
+        self.runs.add(activity.info().workflow_run_id or "")
+
+    @activity.defn
+    async def drain_inbox(self, task: InboxInput) -> InboxProgress:
+        return InboxProgress(processed=self.look())
+
+    @activity.defn
+    async def advance_campaign(self, task: CampaignTask) -> CampaignProgress:
+        self.look()
+        return CampaignProgress(
+            status=CampaignStatus.LIVE,
+            next_action_at=task.as_of + LATER,
+            finished=self.enough and self.seen == self.noted,
+        )
+
+    def _progress(self, task: PaymentTask | RulingTask) -> PaymentProgress:
+        step = PaymentStep.DONE if self.enough and self.seen == self.noted else PaymentStep.WAIT
+        return PaymentProgress(status=PaymentStatus.PROCESSING, step=step, next_action_at=task.as_of + LATER)
+
+    @activity.defn
+    async def start_attempt(self, task: PaymentTask) -> PaymentProgress:
+        return self._progress(task)
+
+    @activity.defn
+    async def load_payment(self, task: PaymentTask) -> PaymentProgress:
+        return self._progress(task)
+
+    @activity.defn
+    async def check_attempt(self, task: PaymentTask) -> PaymentProgress:
+        self.look()
+        return self._progress(task)
+
+    @activity.defn
+    async def apply_ruling(self, task: RulingTask) -> PaymentProgress:
+        self.runs.add(activity.info().workflow_run_id or "")
+        self.seen.add(task.ruling.reason)
+        return self._progress(task)
+
+    @activity.defn
+    async def settle_range(self, task: SettlementRange) -> None:
+        self.open_lines -= 1
+
+    @activity.defn
+    async def settlement_progress(self, task: SettlementTask) -> SettlementProgress:
+        self.runs.add(activity.info().workflow_run_id or "")
+        soon = task.as_of + timedelta(milliseconds=1)
+        return SettlementProgress(open=self.open_lines, done=30 - self.open_lines, failed=0, next_action_at=soon)
+
+    @property
+    def activities(self) -> list[object]:
+        names = [name for name, each in vars(Counters).items() if hasattr(each, "__temporal_activity_definition")]
+        return [getattr(self, name) for name in names]
+
+    async def caught_up(self, what: str, seconds: float = 60) -> None:
+        """Wait until everything noted was seen: a wake-up that got lost would leave something unseen for ever."""
+        for _ in range(int(seconds / 0.02)):
+            if self.seen >= self.noted:
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"{what}: never seen: {len(self.noted - self.seen)} of {len(self.noted)}")
+
+
+@asynccontextmanager
+async def counting(client: Client) -> AsyncIterator[tuple[Counters, str]]:
+    """The counters, and the queue their worker polls."""
+    counters, queue = Counters(), f"continuing-{secrets.token_hex(4)}"
+    async with Worker(client, task_queue=queue, workflows=WORKFLOWS, activities=counters.activities):  # type: ignore[arg-type]
+        yield counters, queue
+
+
+async def signal_in_waves(counters: Counters, send: "Send") -> None:
+    """Note, then signal; after each wave everything must be seen, so that no later signal makes up for a lost one."""
+    sent = 0
+    while sent < SIGNALS:
+        wave = [f"{sent + i}" for i in range(min(AT_ONCE, SIGNALS - sent))]
+
+        async def one(each: str) -> None:
+            counters.noted.add(each)
+            await send(int(each))
+
+        await asyncio.gather(*(one(each) for each in wave))
+        sent += len(wave)
+        await counters.caught_up(f"after {sent} signals")
+    assert counters.seen == counters.noted and len(counters.seen) == SIGNALS
+
+
+class Send:
+    """Delivers signals the way the outbox does."""
+
+    def __init__(self, client: Client, kind: OutboxKind, id: str, signal: str, **start: object) -> None:
+        self._client, self._kind, self._id, self._signal, self._start = client, kind, id, signal, start
+
+    async def __call__(self, number: int) -> None:
+        message = OutboxMessage(
+            id=number, scope=Scope(tenant_id=uuid4(), mode=Mode.TEST), order_key=self._id, kind=self._kind,
+            workflow_id=self._id, signal_name=self._signal, request_id="req_test", **self._start,  # type: ignore[arg-type]
+        )  # fmt: skip
+        await deliver(self._client, message)
+
+
+async def test_the_inbox_loses_no_signal(client: Client) -> None:
+    async with counting(client) as (counters, queue):
+        id = workflow_id("inbox", counters.scope, INBOX)
+        start = {"workflow_type": "InboxWorkflow", "task_queue": queue}
+        payload = InboxInput(scope=counters.scope).model_dump(mode="json")
+        await signal_in_waves(
+            counters, Send(client, OutboxKind.SIGNAL_WITH_START, id, "event_received", payload=payload, **start)
+        )
+        await client.get_workflow_handle(id).result()
+    assert len(counters.runs) > 2
+
+
+async def test_a_campaign_loses_no_signal(client: Client, settings: Settings) -> None:
+    async with counting(client) as (counters, queue):
+        id = workflow_id("campaign", counters.scope, "cmp_1")
+        input = CampaignInput(scope=counters.scope, campaign_id="cmp_1", as_of=datetime.now(UTC))
+        handle = await client.start_workflow("CampaignWorkflow", input, id=id, task_queue=queue)
+        send = Send(client, OutboxKind.SIGNAL, id, "funding_changed")
+        await signal_in_waves(counters, send)
+        counters.enough = True
+        await send(SIGNALS)
+        await handle.result()
+        first = await history_of(client, id, handle.first_execution_run_id)
+        await replayer(settings).replay_workflow(first)
+    assert first.events[-1].HasField("workflow_execution_continued_as_new_event_attributes")
+    assert len(first.events) < 200 + 4 * AT_ONCE, "a run ends soon after its limit, however many signals come"
+    assert len(counters.runs) > 2
+
+
+async def test_a_payment_loses_no_report_and_no_ruling(client: Client) -> None:
+    """A ruling carries a fact; those that come while a run continues must reach the next one."""
+    async with counting(client) as (counters, queue):
+        id = workflow_id("payment", counters.scope, "pay_1")
+        input = PaymentInput(scope=counters.scope, payment_id="pay_1", as_of=datetime.now(UTC))
+        handle = await client.start_workflow("PaymentWorkflow", input, id=id, task_queue=queue)
+        wake = Send(client, OutboxKind.SIGNAL, id, "provider_reported")
+        ruled = set[str]()
+        for number in range(RULINGS):
+            ruled.add(f"reason {number}")
+            ruling = Ruling(outcome=RulingOutcome.CHARGED, operator_id="usr_1", reason=f"reason {number}")
+            await asyncio.gather(
+                *(wake(1_000_000 + number * 10 + i) for i in range(3)), handle.signal("outcome_ruled", ruling)
+            )
+            counters.noted.add(f"reason {number}")
+            await counters.caught_up(f"after ruling {number}")
+        counters.enough = True
+        await wake(2_000_000)
+        await handle.result()
+    assert counters.seen == ruled
+    assert len(counters.runs) > 2
+
+
+async def test_a_settlement_goes_on_until_no_line_is_open(client: Client) -> None:
+    async with counting(client) as (counters, queue):
+        id = workflow_id("settlement", counters.scope, "set_1")
+        input = SettlementInput(scope=counters.scope, settlement_id="set_1", lines=30, as_of=datetime.now(UTC))
+        await client.execute_workflow("SettlementWorkflow", input, id=id, task_queue=queue)
+    assert counters.open_lines == 0
+    assert len(counters.runs) > 1
