@@ -16,6 +16,8 @@ _SHOWN_ON_PURPOSE = {
     "LoginView.access_token",  # the answer to a login
     "LoginView.token_type",
     "Settings.payload_key",  # the id of a key
+    "Settings.password_memory_kib",
+    "Settings.password_rounds",
     "Settings.token_seconds",
     "SeedResult.admin_password",  # `chama up` prints it for the demo tenant
 }
