@@ -38,8 +38,8 @@ _FORM: Final = """<form method="post"><p><label>Operator token<br>
 <p><button id="open">Open</button></p></form>"""
 _REFUSED: Final = '<p id="outcome" data-outcome="refused">That is not the operator token.</p>'
 _OPENED: Final = """<p id="outcome" data-outcome="opened">This browser may decode payloads for {minutes} minutes.</p>
-<p>Once per browser: open the <a href="{ui}">Temporal UI</a>, there <em>Codec Server</em> (an icon at the top right), choose <em>Use
-my browser setting</em>, give it the endpoint</p>
+<p>Once per browser: open the <a href="{ui}">Temporal UI</a>, there <em>Codec Server</em> (an icon at the top right), choose
+<em>Use my browser setting</em>, give it the endpoint</p>
 <pre id="endpoint">{endpoint}</pre>
 <p>turn on <em>Include cross-origin credentials</em>, and apply.</p>"""
 
