@@ -1,8 +1,8 @@
 """The shape of requests and answers: strict fields in, the success envelope out, opaque cursors, and the strict route.
 
 The JSON that Python would let through is refused here, before any model sees it: NaN and Infinity, numbers beyond
-float, duplicate keys, lone surrogates, bad UTF-8 (400 `malformed_json`), and U+0000, which Postgres cannot store (422
-`invalid_text`).
+float, duplicate keys, lone surrogates, bad UTF-8 (400 `malformed_json`), U+0000, which Postgres cannot store (422
+`invalid_text`), and card numbers, which nobody here may store (422 `card_number`).
 """
 
 import base64
@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from api.errors import request_id_of
+from domain.cards import holds_card_number
 from domain.errors import BadRequest, InvalidRequest
 
 MAX_AMOUNT = 2**53 - 1
@@ -166,7 +167,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def parse_json(raw: bytes) -> Any:
-    """The value of a JSON text. Raises BadRequest `malformed_json` or InvalidRequest `invalid_text`."""
+    """The value of a JSON text. Raises BadRequest `malformed_json`, InvalidRequest `invalid_text` or `card_number`."""
     try:
         value = json.loads(
             raw.decode("utf-8"),
@@ -185,7 +186,7 @@ def parse_json(raw: bytes) -> Any:
 
 
 def _check_texts(value: Any) -> None:
-    """Walk the value without recursion: bounded depth, no lone surrogate, no U+0000, keys included."""
+    """Walk the value without recursion: bounded depth, no lone surrogate, no U+0000, no card number, keys included."""
     waiting: list[tuple[Any, int]] = [(value, 1)]
     while waiting:
         each, depth = waiting.pop()
@@ -204,6 +205,9 @@ def _check_text(text: str) -> None:
         raise InvalidRequest("invalid_text", "Text must not contain the character U+0000.")
     if any(0xD800 <= ord(char) <= 0xDFFF for char in text):
         raise _malformed("a text holds half of a surrogate pair")
+    if holds_card_number(text):
+        refusal = "Text must not contain a card number. Cards are entered on the payment provider's page only."
+        raise InvalidRequest("card_number", refusal)
 
 
 class StrictRoute(APIRoute):

@@ -13,7 +13,20 @@ from temporalio.client import Client
 from api import errors
 from api.auth import Passwords, Tokens
 from api.limits import Limits
-from api.routes import admin_outbox, auth, campaigns, clock, health, investments, ledger, operations, payments, webhooks
+from api.operator import CodecCors, OperatorDesk
+from api.routes import (
+    admin_outbox,
+    auth,
+    campaigns,
+    clock,
+    codec,
+    health,
+    investments,
+    ledger,
+    operations,
+    payments,
+    webhooks,
+)
 from infra import logging
 from infra.crypto import Vault, token_key
 from infra.database import Database, Tx
@@ -33,6 +46,7 @@ ROUTERS = (
     clock.router,
     operations.router,
     admin_outbox.router,
+    codec.router,
 )
 
 DESCRIPTION = """
@@ -51,7 +65,7 @@ def create_app(
     """The application. Without arguments it reads the environment (uvicorn's factory mode).
 
     `database` replaces the app role's pool (it is opened here), `temporal` the connection to Temporal, `business_now`
-    the clock commands read. Raises infra.crypto.CryptoError when the token key is missing.
+    the clock commands read. Raises infra.crypto.CryptoError when the token key is missing, or the operator token unfit.
     """
     settings = settings or Settings()
     logging.configure(settings.log_level)
@@ -67,11 +81,13 @@ def create_app(
     app.state.auth_database = Database(settings.role_url("chama_auth"), name="api auth", max_size=4)
     app.state.temporal = TemporalLink(temporal or (lambda: _connect(settings)))
     app.state.tokens = Tokens(token_key(settings), settings.token_seconds)
+    app.state.operator = OperatorDesk(settings, token_key(settings))
     app.state.passwords = Passwords(settings)
     app.state.vault = Vault.from_settings(settings)
     app.state.http = http_client()
     app.state.business_now = business_now
     errors.install(app)
+    app.add_middleware(CodecCors, origin=app.state.operator.origin)
     app.add_middleware(
         Limits,
         body_max=settings.max_body_bytes,

@@ -116,6 +116,7 @@ def _welcome(stack: Stack, seconds: float) -> Panel:
     grid = Table.grid(padding=(0, 2))
     for name, url in stack.urls.items():
         grid.add_row(name.replace("_", " "), url)
+    grid.add_row("operator token", stack.settings.operator_token.get_secret_value())
     for name, value in _facts(stack.seeded):
         grid.add_row(name, _escape(value))
     grid.add_row("logs", str(stack.directory / "log"))

@@ -4,6 +4,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from pydantic import Field
+
 from contracts.base import Message, Scope
 from domain.payment import PaymentStatus, PaymentStep, RefundStatus
 
@@ -13,7 +15,7 @@ class NextAction(Message):
 
     kind: Literal["redirect", "client_token"]
     redirect_url: str | None = None
-    client_token: str | None = None
+    client_token: str | None = Field(default=None, repr=False)
 
 
 class RulingOutcome(StrEnum):

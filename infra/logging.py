@@ -2,7 +2,7 @@
 
 The request id bound with `structlog.contextvars.bind_contextvars(request_id=…)` stands on each line of that request.
 Values under names that smell of a secret are starred, and exceptions are logged by type and place, never by message:
-messages of database drivers quote the row.
+messages of database drivers quote the row. Libraries that log through the standard library are written the same way.
 """
 
 import logging
@@ -15,6 +15,19 @@ from structlog.typing import EventDict, WrappedLogger
 
 _SECRET_WORDS = ("password", "secret", "token", "authorization", "cookie", "api_key", "signature", "credential")
 _FRAMES_MAX = 12
+_LINE_MAX = 200
+
+
+class _Libraries(logging.Handler):
+    """Writes what libraries log (the Temporal SDK, uvicorn, the pool, asyncio): their template's first line, no arguments.
+
+    Without it Python's last resort prints their records, with the messages of all exceptions, to standard error.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = str(record.msg).partition("\n")[0].partition(" ({")[0]
+        write = structlog.get_logger(record.name).log
+        write(record.levelno, line[:_LINE_MAX], logger=record.name, exc_info=record.exc_info or None)
 
 
 def configure(level: str = "INFO", *, as_json: bool | None = None) -> None:
@@ -35,6 +48,8 @@ def configure(level: str = "INFO", *, as_json: bool | None = None) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    if not any(isinstance(each, _Libraries) for each in logging.root.handlers):
+        logging.root.addHandler(_Libraries(logging.WARNING))
 
 
 def mask_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:

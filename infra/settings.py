@@ -26,6 +26,11 @@ class Settings(BaseSettings):
     payload_key: str = ""
     """The id of the key that encrypts today; the others only decrypt."""
 
+    operator_token: SecretStr = SecretStr("")
+    """The secret of whoever may see payloads in clear, for all tenants; 32 characters or more. Empty: nobody may."""
+    temporal_ui_url: str = ""
+    """Where the Temporal UI is: its pages, and no others, may call the codec endpoints from a browser."""
+
     vault_key: SecretStr = SecretStr("")
     """base64 of 32 bytes: seals provider credentials in the database."""
     token_key: SecretStr = SecretStr("")

@@ -38,7 +38,7 @@ class Person:
 
     http: httpx.AsyncClient
     user_id: str
-    token: str
+    token: str = field(repr=False)
     _keys: "itertools.count[int]" = field(default_factory=itertools.count)
     _salt: str = field(default_factory=lambda: secrets.token_hex(6))
 

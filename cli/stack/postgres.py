@@ -29,6 +29,7 @@ _SETTINGS = {
     "shared_buffers": "256MB",
     "jit": "off",
     "log_min_messages": "warning",
+    "log_error_verbosity": "terse",  # the detail of an error quotes the row
 }
 
 

@@ -4,6 +4,8 @@ Production sets the same values as `CHAMA_*` variables from its secret store; no
 """
 
 import base64
+import hashlib
+import hmac
 import json
 import os
 import secrets
@@ -24,6 +26,11 @@ class StackSecrets:
     payload_key: str
     vault_key: str
     token_key: str
+
+    @property
+    def operator_token(self) -> str:
+        """Derived from the vault key, so that a directory of an earlier release has one too."""
+        return hmac.new(self.vault_key.encode(), b"operator-token", hashlib.sha256).hexdigest()[:40]
 
 
 def load_or_make(file: Path) -> StackSecrets:

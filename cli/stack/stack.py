@@ -140,7 +140,7 @@ class Stack:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Where a person or a client finds each server: `api`, `docs`, `sandbox`, `temporal_ui`."""
+        """Where a person or a client finds each server: `api`, `docs`, `sandbox`, `temporal_ui`, `clear_text`."""
         site = self.site
         api = site.url("api")
         return {
@@ -148,6 +148,7 @@ class Stack:
             "docs": f"{api}/docs",
             "sandbox": site.url("sandbox"),
             "temporal_ui": site.url("temporal_ui"),
+            "clear_text": f"{api}/v1/codec/login",
         }
 
     @property
@@ -206,6 +207,8 @@ def _values(env: Mapping[str, str], kept: secrets.StackSecrets, chosen: Mapping[
         "CHAMA_PAYLOAD_KEY": "local",
         "CHAMA_VAULT_KEY": kept.vault_key,
         "CHAMA_TOKEN_KEY": kept.token_key,
+        "CHAMA_OPERATOR_TOKEN": kept.operator_token,
+        "CHAMA_TEMPORAL_UI_URL": f"http://{host}:{chosen['temporal_ui']}",
         "CHAMA_PUBLIC_URL": f"http://{host}:{chosen['api']}",
         "CHAMA_SMTP_HOST": host,
         "CHAMA_TEST_CLOCK": "true",

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import logging as standard
 import os
 
 import pytest
@@ -109,3 +110,22 @@ def test_log_lines_are_json_with_the_request_id() -> None:
         structlog.configure(**before)
     (line,) = out.getvalue().splitlines()
     assert json.loads(line)["request_id"] == "req_1" and json.loads(line)["amount"] == 5 and "canary" not in line
+
+
+def test_what_libraries_log_has_no_messages_of_exceptions_and_no_arguments() -> None:
+    out = io.StringIO()
+    before = structlog.get_config()
+    try:
+        logging.configure("INFO", as_json=True)
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(out), cache_logger_on_first_use=False)
+        library = standard.getLogger("some.library")
+        try:
+            raise ValueError("canary in a message")
+        except ValueError:
+            library.exception("it failed for %s\ncanary on the second line", "canary in an argument")
+    finally:
+        structlog.configure(**before)
+    (line,) = out.getvalue().splitlines()
+    seen = json.loads(line)
+    assert seen["event"] == "it failed for %s" and seen["logger"] == "some.library" and seen["level"] == "error"
+    assert seen["error"] == "ValueError" and "canary" not in line

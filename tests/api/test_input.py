@@ -8,7 +8,7 @@ import pytest
 
 from tests.fixtures.api import Edge, assert_problem, toy_body
 
-CANARY = "canary-4111111111111111"
+CANARY = "canary-4111111111111112"
 
 
 async def post(edge: Edge, raw: bytes, **headers: str) -> httpx.Response:
@@ -67,6 +67,26 @@ async def test_bad_bytes_are_400(edge: Edge, raw: bytes) -> None:
 @pytest.mark.parametrize("field", ["currency", "note", "essay", "kind", "at", "unknown"])
 async def test_nul_is_422_in_every_text(edge: Edge, field: str) -> None:
     assert_problem(await post(edge, with_raw(field, '"a\\u0000b"')), 422, "invalid_text")
+
+
+@pytest.mark.parametrize("field", ["currency", "note", "essay", "kind", "at", "unknown"])
+async def test_a_card_number_is_422_in_every_text(edge: Edge, field: str) -> None:
+    for text in (
+        "4242424242424242",
+        "card 4242 4242 4242 4242 12/30",
+        "5555-5555-5555-4444",
+        "３７８２８２２４６３１０００５",
+    ):
+        for value in (text, [text], {"deep": [text]}, {text: 1}):
+            response = await post(edge, json.dumps(toy_body() | {field: value}).encode())
+            assert_problem(response, 422, "card_number")
+            assert text not in response.text
+
+
+async def test_a_card_number_is_no_request_id(edge: Edge) -> None:
+    for given, kept in (("req-4242424242424242", False), ("req-4242424242424241", True)):
+        response = await edge.http.get("/healthz", headers={"X-Request-Id": given})
+        assert (response.headers["x-request-id"] == given) is kept
 
 
 async def test_nul_in_a_key_is_422(edge: Edge) -> None:

@@ -11,6 +11,7 @@ from api.auth import Principal
 from api.dependencies import Allowed, public
 from api.envelope import StrictRoute
 from api.main import create_app
+from api.operator import operator
 from api.policy import POLICY, authorize, may_ask
 from contracts.base import Mode, Scope
 from domain.errors import Forbidden, NotFound
@@ -37,7 +38,9 @@ def test_every_route_names_its_action_or_is_public() -> None:
     assert len(found) >= 6
     named = set()
     for route in found:
-        marks = [call for call in calls(route.dependant) if isinstance(call, Allowed) or call is public]
+        marks = [
+            call for call in calls(route.dependant) if isinstance(call, Allowed) or call is public or call is operator
+        ]
         assert len(marks) == 1, f"{route.methods} {route.path} names no action (or several)"
         assert isinstance(route, StrictRoute), f"{route.path} does not read its body strictly"
         if isinstance(marks[0], Allowed):
@@ -52,10 +55,16 @@ def test_only_these_routes_are_public() -> None:
         "/readyz",
         "/v1/auth/signup",
         "/v1/auth/login",
+        "/v1/codec/login",
         "/v1/webhooks/payments",
         "/v1/webhooks/payments/{provider}/{endpoint_id}",
         "/webhooks/payment",
     }
+
+
+def test_only_these_routes_are_the_operators() -> None:
+    of_operator = {route.path for route in routes() if any(call is operator for call in calls(route.dependant))}
+    assert of_operator == {"/v1/codec/decode", "/v1/codec/encode"}
 
 
 @pytest.mark.parametrize("role", list(Role))

@@ -1,0 +1,39 @@
+"""No text of any request takes a card number (RELIABILITY F8). The list of requests is the API's own."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+
+from api.main import create_app
+from tests.fixtures.api import assert_problem, edge_settings, no_temporal
+
+CARDS = ("4242424242424242", "5555 5555 5555 4444", "3782-822463-10005")
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(method, path, schema) of every operation that takes JSON."""
+    for path, verbs in document["paths"].items():
+        for method, operation in verbs.items():
+            content = operation.get("requestBody", {}).get("content", {})
+            if "application/json" in content:
+                reference = content["application/json"]["schema"]["$ref"]
+                yield method, path, document["components"]["schemas"][reference.rpartition("/")[2]]
+
+
+async def test_every_field_of_every_request_refuses_card_numbers() -> None:
+    app = create_app(edge_settings("postgresql://x:y@127.0.0.1/z"), temporal=no_temporal)
+    tried = []
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://chama.test") as http:
+        for method, path, schema in operations(app.openapi()):
+            for field in schema["properties"]:
+                for value in (CARDS[0], f"my card: {CARDS[1]}.", [CARDS[2]], {"deep": CARDS[0]}):
+                    answer = await http.request(method, path, json={field: value})
+                    body = assert_problem(answer, 422, "card_number")
+                    assert not any(card in str(body) for card in CARDS)
+                tried.append(f"{path}: {field}")
+    assert {
+        "/v1/auth/signup: name",
+        "/v1/campaigns: description",
+        "/v1/campaigns/{campaign_id}/invest: return_url",
+    } <= {*tried}
