@@ -51,9 +51,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 users = typer.Typer(help="People.", no_args_is_help=True)
+audits = typer.Typer(help="Check the books, and that nobody changed the past.", invoke_without_command=True)
 tenants = typer.Typer(help="Organisations that run on Chama.", no_args_is_help=True)
 app.add_typer(users, name="user")
 app.add_typer(tenants, name="tenant")
+app.add_typer(audits, name="audit")
 
 Directory = Annotated[Path, typer.Option("--var", help="Where the embedded stack keeps everything.")]
 Hold = Annotated[bool, typer.Option("--hold", hidden=True, help="Import, then wait for a line on standard input.")]
@@ -91,12 +93,26 @@ def demo(var: Directory = VAR) -> None:
     raise typer.Exit(run(var))
 
 
-@app.command()
-def audit(var: Directory = VAR) -> None:
+@audits.callback()
+def audit(context: typer.Context, var: Directory = VAR) -> None:
     """Check every money invariant, on our side and the providers'."""
-    from cli.audit import run
+    if context.invoked_subcommand is None:
+        from cli.audit import run
 
-    raise typer.Exit(run(_settings(var)))
+        raise typer.Exit(run(_settings(var)))
+    context.obj = var
+
+
+@audits.command("verify")
+def audit_verify(
+    context: typer.Context,
+    var: Annotated[Path | None, typer.Option("--var", help="Where the embedded stack keeps everything.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Recompute the hash chains of the ledger and the audit log, and compare them with what was anchored."""
+    from cli.verify import run
+
+    raise typer.Exit(run(_settings(var or context.obj), as_json=as_json))
 
 
 @app.command()

@@ -11,7 +11,7 @@ from alembic.config import Config
 from psycopg import sql
 from sqlalchemy import create_engine, text
 
-ROLES = ("chama_app", "chama_relay", "chama_audit", "chama_auth")
+ROLES = ("chama_app", "chama_relay", "chama_audit", "chama_auth", "chama_chain")
 _LOCK = 7_210_118
 
 

@@ -43,9 +43,11 @@ def worker(*, hold: bool) -> None:
 
 
 def relay(*, hold: bool) -> None:
-    """Deliver the outbox until SIGTERM."""
+    """Deliver the outbox, and build the hash chains, until SIGTERM."""
+    from api.chainer import run_chainer
     from api.relay import run_relay
     from infra import logging
+    from infra.anchors import AnchorFile
     from infra.database import Database
     from infra.temporal import connect
 
@@ -58,11 +60,17 @@ def relay(*, hold: bool) -> None:
         for sign in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(sign, stop.set)
         database = Database(settings.role_url("chama_relay"), name="chama-relay", max_size=4)
+        chained = Database(settings.role_url("chama_chain"), name="chama-chain", max_size=1)
         await database.open()
+        await chained.open()
+        anchors = AnchorFile(Path(settings.anchor_file)) if settings.anchor_file else None
         try:
-            await run_relay(database, partial(connect, settings), stop)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(run_relay(database, partial(connect, settings), stop))
+                tasks.create_task(run_chainer(chained, anchors, stop, anchor_seconds=settings.anchor_seconds))
         finally:
             await database.close()
+            await chained.close()
 
     asyncio.run(run())
 

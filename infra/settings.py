@@ -16,7 +16,7 @@ class Settings(BaseSettings):
     database_url: str = ""
     """The owner's URL (postgresql://user:password@host:port/name): migrations only."""
     database_role_password: SecretStr = SecretStr("")
-    """The password `chama migrate` gives the roles app, relay, audit and auth, and each process logs in with."""
+    """The password `chama migrate` gives the runtime roles (app, relay, audit, auth, chain), and each logs in with."""
     database_pool_max: int = 10
 
     temporal_address: str = "127.0.0.1:7233"
@@ -57,13 +57,17 @@ class Settings(BaseSettings):
     """Whether the Temporal server allows time skipping, and so test-mode tenants may have a clock of their own."""
     test_clock_url: str = ""
     """Where the test providers' own clock is moved (POST {secret_key, now}), so that they keep step; empty: nowhere."""
+    anchor_file: str = ""
+    """Where the hash chains' tails are written down outside the database (JSON lines); empty: nowhere."""
+    anchor_seconds: float = Field(default=10.0, ge=0)
+    """At most one anchor in so long: what is cut off a chain within it may go unnoticed."""
     worker_build_id: str = "dev"
     workflow_limits: Literal["report", "raise"] = "report"
     """What crossing a limit of `infra.limits_guard` does: a warning and a count, or an error at once (the tests)."""
     log_level: str = "INFO"
 
     def role_url(self, role: str) -> str:
-        """The URL with which database role `role` (chama_app, chama_relay, chama_audit, chama_auth) logs in."""
+        """The URL with which database role `role` (chama_app, chama_relay, chama_audit, chama_auth, chama_chain) logs in."""
         parts = urlsplit(self.database_url)
         host = parts.netloc.rpartition("@")[2]
         password = quote(self.database_role_password.get_secret_value(), safe="")

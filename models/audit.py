@@ -7,7 +7,8 @@ money test. Each finding names the broken row. An empty list means the books hol
     A3  each cached balance equals the sum of its entries: replaying the journal gives the balances
     A4  no bounded account is below zero, holds counted
     A5  each hold is resolved at most once, within what it held; a reversal mirrors its target
-    A6  entries cannot change: the triggers stand, and the app role may only read
+    A6  entries, audit records and the links of the hash chains cannot change: the triggers stand, and the app role may
+        only read the ledger
 
 A7 (splits add up) is a property of `domain.money.allocate`; A2 joins provider, ledger and product rows elsewhere.
 """
@@ -156,26 +157,30 @@ select r.tenant_id || '/' || r.mode || '/' || r.key as subject,
 """
 
 _GUARDS = """
-select g.relation || '.' || g.trigger as subject, 'trigger of the ledger' as detail, 'enabled' as expected,
+select g.relation || '.' || g.trigger as subject, 'trigger that refuses change' as detail, 'enabled' as expected,
        coalesce('tgenabled = ' || t.tgenabled::text, 'missing') as actual
   from (values ('ledger_accounts', 'ledger_accounts_no_change'), ('ledger_accounts', 'ledger_accounts_no_truncate'),
                ('ledger_transactions', 'ledger_transactions_no_change'),
                ('ledger_transactions', 'ledger_transactions_no_truncate'),
                ('ledger_entries', 'ledger_entries_no_change'), ('ledger_entries', 'ledger_entries_no_truncate'),
                ('ledger_entries', 'ledger_entries_balanced'), ('ledger_balances', 'ledger_balances_no_delete'),
-               ('ledger_balances', 'ledger_balances_no_truncate')) as g(relation, trigger)
+               ('ledger_balances', 'ledger_balances_no_truncate'), ('audit_log', 'audit_log_no_change'),
+               ('audit_log', 'audit_log_no_truncate'), ('chain_links', 'chain_links_no_change'),
+               ('chain_links', 'chain_links_no_truncate')) as g(relation, trigger)
   left join pg_trigger t on t.tgrelid = to_regclass(g.relation) and t.tgname = g.trigger
  where t.tgenabled is distinct from 'O' and t.tgenabled is distinct from 'A'
 union all
 select p.relation || ' ' || p.privilege, 'privilege of chama_app', 'none', 'granted'
   from (select relation, privilege
-          from unnest(array['ledger_accounts', 'ledger_balances', 'ledger_transactions', 'ledger_entries']) as relation,
+          from unnest(array['ledger_accounts', 'ledger_balances', 'ledger_transactions', 'ledger_entries',
+                         'chain_links']) as relation,
                unnest(array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) as privilege) p
  where has_table_privilege('chama_app', p.relation, p.privilege)
 union all
 select c.relname, 'row-level security', 'enabled and forced', c.relrowsecurity || ', ' || c.relforcerowsecurity
   from pg_class c
- where c.oid = any (array['ledger_accounts', 'ledger_balances', 'ledger_transactions', 'ledger_entries']::regclass[])
+ where c.oid = any (array['ledger_accounts', 'ledger_balances', 'ledger_transactions', 'ledger_entries',
+                             'chain_links']::regclass[])
    and not (c.relrowsecurity and c.relforcerowsecurity)
 """
 

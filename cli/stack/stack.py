@@ -187,7 +187,7 @@ class Stack:
         server = None
         if not self._env.get("CHAMA_DATABASE_URL"):
             server = EmbeddedPostgres(data, chosen["postgres"], self.directory / "log" / "postgres.log")
-        values = _values(self._env, kept, chosen)
+        values = _values(self.directory, self._env, kept, chosen)
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
         environment |= values | {
             "CHAMA_DATABASE_URL": _without_credentials(owner),
@@ -198,7 +198,9 @@ class Stack:
         return Site(self.directory, chosen, kept, owner, environment, settings, server)
 
 
-def _values(env: Mapping[str, str], kept: secrets.StackSecrets, chosen: Mapping[str, int]) -> dict[str, str]:
+def _values(
+    directory: Path, env: Mapping[str, str], kept: secrets.StackSecrets, chosen: Mapping[str, int]
+) -> dict[str, str]:
     """The `CHAMA_*` variables of our processes: what `env` says, secrets and addresses of our own for the rest."""
     host = "127.0.0.1"
     ours = {
@@ -209,6 +211,7 @@ def _values(env: Mapping[str, str], kept: secrets.StackSecrets, chosen: Mapping[
         "CHAMA_TOKEN_KEY": kept.token_key,
         "CHAMA_OPERATOR_TOKEN": kept.operator_token,
         "CHAMA_TEMPORAL_UI_URL": f"http://{host}:{chosen['temporal_ui']}",
+        "CHAMA_ANCHOR_FILE": str(directory / "anchors.jsonl"),
         "CHAMA_PUBLIC_URL": f"http://{host}:{chosen['api']}",
         "CHAMA_SMTP_HOST": host,
         "CHAMA_TEST_CLOCK": "true",
@@ -253,7 +256,7 @@ def settings_of(directory: Path, env: Mapping[str, str]) -> Settings:
     except secrets.SecretsUnreadable as error:
         raise StackFailed(str(error)) from error
     given = {name: value for name, value in env.items() if name.startswith(_PREFIX)}
-    return _settings(_values(given, kept, chosen) | {"CHAMA_DATABASE_URL": _owner_url(given, kept, chosen)})
+    return _settings(_values(root, given, kept, chosen) | {"CHAMA_DATABASE_URL": _owner_url(given, kept, chosen)})
 
 
 def _owner_url(env: Mapping[str, str], kept: secrets.StackSecrets, chosen: Mapping[str, int]) -> str:
