@@ -13,7 +13,19 @@ from temporalio.client import Client
 from api import errors
 from api.auth import Passwords, Tokens
 from api.limits import Limits
-from api.routes import admin_outbox, auth, campaigns, clock, health, investments, ledger, operations, payments, webhooks
+from api.routes import (
+    admin_outbox,
+    auth,
+    campaigns,
+    clock,
+    health,
+    investments,
+    ledger,
+    operations,
+    payments,
+    stuck,
+    webhooks,
+)
 from infra import logging
 from infra.crypto import Vault, token_key
 from infra.database import Database, Tx
@@ -33,6 +45,7 @@ ROUTERS = (
     clock.router,
     operations.router,
     admin_outbox.router,
+    stuck.router,
 )
 
 DESCRIPTION = """

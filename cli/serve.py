@@ -43,8 +43,9 @@ def worker(*, hold: bool) -> None:
 
 
 def relay(*, hold: bool) -> None:
-    """Deliver the outbox until SIGTERM."""
+    """Deliver the outbox, and watch for what is stuck, until SIGTERM."""
     from api.relay import run_relay
+    from api.watch import metrics_served, run_watch
     from infra import logging
     from infra.database import Database
     from infra.temporal import connect
@@ -57,11 +58,20 @@ def relay(*, hold: bool) -> None:
         stop = asyncio.Event()
         for sign in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(sign, stop.set)
+        client = partial(connect, settings)
         database = Database(settings.role_url("chama_relay"), name="chama-relay", max_size=4)
+        # Reads every tenant, changes nothing: what is stuck is found in tables the relay's own role does not see.
+        reader = Database(settings.role_url("chama_audit"), name="chama-watch", max_size=1)
         await database.open()
+        await reader.open()
         try:
-            await run_relay(database, partial(connect, settings), stop)
+            with metrics_served(settings.metrics_host, settings.metrics_port):
+                watch = asyncio.create_task(run_watch(reader, client))
+                await run_relay(database, client, stop)
+                watch.cancel()
+                await asyncio.wait([watch])
         finally:
+            await reader.close()
             await database.close()
 
     asyncio.run(run())

@@ -140,7 +140,7 @@ class Stack:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Where a person or a client finds each server: `api`, `docs`, `sandbox`, `temporal_ui`."""
+        """Where a person or a client finds each server: `api`, `docs`, `sandbox`, `temporal_ui`, `metrics`."""
         site = self.site
         api = site.url("api")
         return {
@@ -148,6 +148,7 @@ class Stack:
             "docs": f"{api}/docs",
             "sandbox": site.url("sandbox"),
             "temporal_ui": site.url("temporal_ui"),
+            "metrics": site.url("metrics") + "/metrics",
         }
 
     @property
@@ -213,6 +214,7 @@ def _values(env: Mapping[str, str], kept: secrets.StackSecrets, chosen: Mapping[
     }
     fixed = {
         "CHAMA_API_PORT": str(chosen["api"]),
+        "CHAMA_METRICS_PORT": str(chosen["metrics"]),
         "CHAMA_SMTP_PORT": str(chosen["smtp"]),
         "CHAMA_TEMPORAL_ADDRESS": f"{host}:{chosen['temporal']}",
     }
