@@ -80,7 +80,8 @@ _PATIENCE: Final[tuple[tuple[Preset, Patience], ...]] = (
     # Eight attempts of the usual retry policy are 25 seconds: a restart of Postgres is over by then.
     (LEDGER, Patience(attempts=8, lasting=timedelta(minutes=1))),
     # A provider that asks for a minute between two tries makes few attempts: then the time counts.
-    (GATEWAY, Patience(attempts=8, lasting=timedelta(minutes=3))),
+    # Each try of a call costs seconds of its own, and all of it must be seen within a minute of the first.
+    (GATEWAY, Patience(attempts=6, lasting=timedelta(minutes=1))),
     # One attempt may rightly take ten minutes, and a second one after a worker's crash as many again.
     (BATCH, Patience(attempts=8, lasting=timedelta(minutes=25))),
     (NOTIFY, Patience(attempts=8, lasting=timedelta(minutes=5))),
