@@ -18,7 +18,7 @@ demo: $(STAMP) ## Start the stack, drive every story through the API, check the 
 	@$(BIN)/chama demo
 
 # The tests on the whole stack share one and tell their stories side by side; all others run in two processes.
-ON_THE_STACK := stories replay audit races browser docs outage faults upgrade privacy
+ON_THE_STACK := stories replay audit races browser docs outage faults upgrade privacy stuck
 
 test: lint ## Format, lint, types, import rule and every test
 	$(BIN)/pytest -n 2 --dist loadfile $(ON_THE_STACK:%=--ignore=tests/%)

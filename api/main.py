@@ -25,6 +25,7 @@ from api.routes import (
     ledger,
     operations,
     payments,
+    stuck,
     webhooks,
 )
 from infra import logging
@@ -47,6 +48,7 @@ ROUTERS = (
     operations.router,
     admin_outbox.router,
     codec.router,
+    stuck.router,
 )
 
 DESCRIPTION = """

@@ -48,6 +48,7 @@ POLICY: Final[dict[str, frozenset[tuple[Role, Relation]]]] = {
     "clock.read": frozenset({(ADMIN, ANY)}),
     "clock.change": frozenset({(ADMIN, ANY)}),
     "outbox.list_stuck": frozenset({(ADMIN, ANY)}),
+    "stuck.list": frozenset({(ADMIN, ANY)}),
 }
 """Action → who may."""
 

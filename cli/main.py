@@ -116,6 +116,16 @@ def audit_verify(
 
 
 @app.command()
+def stuck(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False, var: Directory = VAR
+) -> None:
+    """Show what should move by itself and does not: what, since when, why, and what to do."""
+    from cli.stuck import run
+
+    raise typer.Exit(run(_settings(var), as_json=as_json))
+
+
+@app.command()
 def migrate(var: Directory = VAR) -> None:
     """Bring the database to the newest schema and give the runtime roles their password."""
     from cli.migrate import migrate as apply

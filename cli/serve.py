@@ -5,6 +5,7 @@ imports overlap with Postgres and Temporal coming up.
 """
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -43,9 +44,10 @@ def worker(*, hold: bool) -> None:
 
 
 def relay(*, hold: bool) -> None:
-    """Deliver the outbox, and build the hash chains, until SIGTERM."""
+    """Deliver the outbox, build the hash chains and watch for what is stuck, until SIGTERM."""
     from api.chainer import run_chainer
     from api.relay import run_relay
+    from api.watch import metrics_served, run_watch
     from infra import logging
     from infra.anchors import AnchorFile
     from infra.database import Database
@@ -59,18 +61,25 @@ def relay(*, hold: bool) -> None:
         stop = asyncio.Event()
         for sign in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(sign, stop.set)
-        database = Database(settings.role_url("chama_relay"), name="chama-relay", max_size=4)
-        chained = Database(settings.role_url("chama_chain"), name="chama-chain", max_size=1)
-        await database.open()
-        await chained.open()
+        client = partial(connect, settings)
         anchors = AnchorFile(Path(settings.anchor_file)) if settings.anchor_file else None
-        try:
+        async with contextlib.AsyncExitStack() as opened:
+
+            async def as_role(role: str, size: int) -> Database:
+                database = Database(settings.role_url(f"chama_{role}"), name=f"chama-{role}", max_size=size)
+                opened.push_async_callback(database.close)
+                await database.open()
+                return database
+
+            outbox, chained = await as_role("relay", 4), await as_role("chain", 1)
+            # Reads every tenant, changes nothing: what is stuck is found in tables the relay's own role does not see.
+            reader = await as_role("audit", 1)
+            opened.enter_context(metrics_served(settings.metrics_host, settings.metrics_port))
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(run_relay(database, partial(connect, settings), stop))
+                watch = tasks.create_task(run_watch(reader, client))
                 tasks.create_task(run_chainer(chained, anchors, stop, anchor_seconds=settings.anchor_seconds))
-        finally:
-            await database.close()
-            await chained.close()
+                await run_relay(outbox, client, stop)
+                watch.cancel()
 
     asyncio.run(run())
 

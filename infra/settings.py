@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     default_tenant: str = "demo"
     """The tenant (slug) that the webhook alias paths stand for."""
 
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=0, ge=0, le=65_535)
+    """Where the relay serves /metrics for Prometheus; port 0: nowhere. It has no authentication: keep it on a private address."""
+
     smtp_host: str = "127.0.0.1"
     smtp_port: int = 2525
     smtp_sender: str = "Chama <no-reply@chama.test>"

@@ -1,5 +1,9 @@
-"""Named presets for every activity call: no workflow states a timeout or retry of its own (STYLE §3.10)."""
+"""Named presets for every activity call: no workflow states a timeout or retry of its own (STYLE §3.10).
 
+Beside them stands how long retrying under each is normal: beyond that the monitor (`api/stuck.py`) reports it.
+"""
+
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, TypedDict
 
@@ -62,3 +66,39 @@ CLOCK: Final = Preset(
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
 )
 """Walks a tenant's workflows through virtual time; safe to take up again where it stopped."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """When retrying stops being normal: at a later attempt than `attempts`, or retrying for longer than `lasting`."""
+
+    attempts: int
+    lasting: timedelta
+
+
+_PATIENCE: Final[tuple[tuple[Preset, Patience], ...]] = (
+    # Eight attempts of the usual retry policy are 25 seconds: a restart of Postgres is over by then.
+    (LEDGER, Patience(attempts=8, lasting=timedelta(minutes=1))),
+    # A provider that asks for a minute between two tries makes few attempts: then the time counts.
+    # Each try of a call costs seconds of its own, and all of it must be seen within a minute of the first.
+    (GATEWAY, Patience(attempts=6, lasting=timedelta(minutes=1))),
+    # One attempt may rightly take ten minutes, and a second one after a worker's crash as many again.
+    (BATCH, Patience(attempts=8, lasting=timedelta(minutes=25))),
+    (NOTIFY, Patience(attempts=8, lasting=timedelta(minutes=5))),
+    (CLOCK, Patience(attempts=2, lasting=timedelta(hours=1))),
+)
+_OTHER: Final = Patience(attempts=10, lasting=timedelta(minutes=10))
+
+
+def patience(start_to_close: timedelta, heartbeat: timedelta) -> Patience:
+    """The patience of the preset with these two time-outs, which is how a pending activity shows what it was called with.
+
+    A heartbeat of zero is none. An activity under no preset of ours has a common one.
+    """
+    for preset, found in _PATIENCE:
+        if (preset["start_to_close_timeout"], preset.get("heartbeat_timeout", timedelta(0))) == (
+            start_to_close,
+            heartbeat,
+        ):
+            return found
+    return _OTHER

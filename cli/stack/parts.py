@@ -211,12 +211,13 @@ def _worker(name: str, site: Site) -> Recipe:
 
 
 def _relay(name: str, site: Site) -> Recipe:
+    port = site.ports["metrics"] if name == "relay" else ports.pick(set(site.ports.values()))
     return Recipe(
         name,
         "outbox",
         site.log(name),
         needs=("schema", "temporal"),
-        launch=partial(_run, site, name, ["--hold"]),
+        launch=partial(_run, site, name, ["--hold"], {"CHAMA_METRICS_PORT": str(port)}),
         probe=lambda since: health.connected(site.owner_url, "chama-relay"),
         held=True,
     )

@@ -15,6 +15,7 @@ FIXED_BY = {
     "sandbox": "CHAMA_SANDBOX_PORT",
     "smtp": "CHAMA_SMTP_PORT",
     "api": "CHAMA_API_PORT",
+    "metrics": "CHAMA_METRICS_PORT",
 }
 """Port name → the variable that fixes it."""
 

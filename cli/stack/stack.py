@@ -140,7 +140,7 @@ class Stack:
 
     @property
     def urls(self) -> dict[str, str]:
-        """Where a person or a client finds each server: `api`, `docs`, `sandbox`, `temporal_ui`, `clear_text`."""
+        """Where a person or a client finds each server: `api`, `docs`, `sandbox`, `temporal_ui`, `clear_text`, `metrics`."""
         site = self.site
         api = site.url("api")
         return {
@@ -149,6 +149,7 @@ class Stack:
             "sandbox": site.url("sandbox"),
             "temporal_ui": site.url("temporal_ui"),
             "clear_text": f"{api}/v1/codec/login",
+            "metrics": site.url("metrics") + "/metrics",
         }
 
     @property
@@ -219,6 +220,7 @@ def _values(
     }
     fixed = {
         "CHAMA_API_PORT": str(chosen["api"]),
+        "CHAMA_METRICS_PORT": str(chosen["metrics"]),
         "CHAMA_SMTP_PORT": str(chosen["smtp"]),
         "CHAMA_TEMPORAL_ADDRESS": f"{host}:{chosen['temporal']}",
     }

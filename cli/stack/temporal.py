@@ -20,6 +20,8 @@ _DYNAMIC_CONFIG = (
     "history.timerProcessorMaxPollRPS=100000",
     "history.transferProcessorMaxPollRPS=100000",
     "history.visibilityProcessorMaxPollRPS=100000",
+    # A workflow whose tasks fail again and again says so in its search attributes, which the monitor asks for.
+    "system.numConsecutiveWorkflowTaskProblemsToTriggerSearchAttribute=3",
     # One worker does not need four partitions; matching across them costs latency.
     "matching.numTaskqueueReadPartitions=1",
     "matching.numTaskqueueWritePartitions=1",

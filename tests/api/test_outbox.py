@@ -253,7 +253,8 @@ async def test_a_link_refuses_at_once_after_a_failure() -> None:
 
 
 def test_the_relay_process_is_light() -> None:
-    script = "import api.relay, api.chainer, sys; print([m for m in ('fastapi', 'sqlmodel', 'sqlalchemy') if m in sys.modules])"
+    modules = "import api.relay, api.chainer, api.watch, sys"
+    script = f"{modules}; print([m for m in ('fastapi', 'sqlmodel', 'sqlalchemy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

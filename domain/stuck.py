@@ -1,0 +1,116 @@
+"""What counts as stuck, in words a person understands: one list of kinds, and one sentence each on what to do.
+
+A thing is stuck when it should move by itself and does not. Waiting on purpose (a payer, a deadline, slow money) is not.
+The limits that belong to a kind of activity stand beside its preset in `workflows/options.py`; all others are here.
+"""
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Final
+
+
+class StuckKind(StrEnum):
+    """The ways of being stuck."""
+
+    TASK_FAILING = "task_failing"
+    """The workflow's own code fails, again and again: a defect, or a limit of the server."""
+    UNCLAIMED = "unclaimed"
+    """Work is offered, and no worker takes it."""
+    ACTIVITY_RETRYING = "activity_retrying"
+    """A step is tried again and again, beyond what its class allows."""
+    OVERDUE = "overdue"
+    """It should have acted by itself some time ago."""
+    BLOCKED = "blocked"
+    """It says itself that it cannot go on without a person."""
+    MESSAGE_UNDELIVERED = "message_undelivered"
+    """A message to Temporal is not delivered."""
+    WEBHOOK_UNPROCESSED = "webhook_unprocessed"
+    """A provider's event is stored and not worked on."""
+    CALL_UNSETTLED = "call_unsettled"
+    """We called a provider, and the outcome is still not recorded."""
+
+
+FAILED_TASKS: Final = 3
+"""A workflow task at a later attempt than this is failing, not unlucky (a crash of its worker costs one attempt)."""
+UNCLAIMED_AFTER: Final = timedelta(minutes=1)
+"""Workers poll all the time; a restart of all of them takes seconds."""
+LATE: Final = timedelta(minutes=3)
+"""How long after its time a next action may come: longer than one provider call with its retries."""
+LATE_SETTLEMENT: Final = timedelta(minutes=15)
+"""A settlement's next action is renewed at the end of a whole pass over its lines."""
+MESSAGE_AFTER: Final = timedelta(minutes=1)
+WEBHOOK_AFTER: Final = timedelta(minutes=5)
+"""Half of the longest pause between two tries of an event whose look-up fails would already be a minute."""
+CLAIMED_AFTER: Final = timedelta(minutes=5)
+"""A claimed call is under way for at most its activity's 90 seconds; then its successor resolves it."""
+UNKNOWN_AFTER: Final = timedelta(hours=1)
+"""The first seven look-ups of an unknown outcome take some twenty minutes; a healthy provider has answered by then."""
+
+DO: Final[dict[StuckKind, str]] = {
+    StuckKind.TASK_FAILING: "Fix the code and deploy it: the process goes on by itself where it stands. Never terminate it.",
+    StuckKind.UNCLAIMED: "See that `chama worker` runs, reaches Temporal, and polls this task queue.",
+    StuckKind.ACTIVITY_RETRYING: "Mend the cause; the next try goes on by itself. The worker's log has the whole error.",
+    StuckKind.OVERDUE: "Open the process in the Temporal UI. If it does not run any more, tell a developer; change no rows.",
+    StuckKind.BLOCKED: "A person must decide: see the cases.",
+    StuckKind.MESSAGE_UNDELIVERED: "See that `chama relay` runs and Temporal is up; it is tried again by itself.",
+    StuckKind.WEBHOOK_UNPROCESSED: "See that `chama worker` runs and the provider answers; it is tried again by itself.",
+    StuckKind.CALL_UNSETTLED: "It is looked up ever more rarely. Ask the provider about the reference, then rule on it.",
+}
+"""What a person does about each kind."""
+
+BLOCKED_DO: Final = {
+    "unknown_outcome": "Ask the provider about the reference, then POST /v1/admin/payments/{id}/resolve-unknown.",
+    "failed_lines": "Read the settlement's lines, mend the cause, then POST /v1/admin/settlements/{id}/retry-failed-lines.",
+    "refund_failed": "Settle it with the payer by another way; the case names the amount.",
+}
+"""What a person does about a blocked reason."""
+
+STEPS: Final = {
+    "start_attempt": "asking the provider for the payment",
+    "check_attempt": "looking up at the provider what became of the payment",
+    "capture_attempt": "taking the authorized money",
+    "void_attempt": "releasing what the provider holds",
+    "load_payment": "reading where the payment stands",
+    "apply_ruling": "applying the operator's ruling",
+    "advance_refund": "sending the refund, or looking it up",
+    "advance_campaign": "applying what is due to the campaign",
+    "settle_range": "settling a range of lines",
+    "settlement_progress": "counting the settlement's open lines",
+    "drain_inbox": "processing stored webhooks",
+    "send_notifications": "telling the people concerned",
+    "advance_clock": "moving the test clock",
+}
+"""Activity → what it is doing."""
+
+REASONS: Final = {
+    "connect_failed": "the provider cannot be reached",
+    "server_error": "the provider answers with an error of its own",
+    "timeout": "the provider does not answer in time",
+    "connection_lost": "the connection to the provider breaks",
+    "unreadable_answer": "the provider's answer cannot be understood",
+    "rate_limited": "the provider asks us to slow down",
+    "unauthorized": "the provider refuses our credentials",
+    "not_configured": "the provider account's credentials are not set up",
+    "provider_unavailable": "the tenant has no active account at the provider",
+    "effect_in_flight": "an earlier call is still under way",
+    "timed_out": "it did not end in the time it has",
+    "unhandled_failure": "an exception nobody expected",
+    "payloads_too_large": "a message is larger than Temporal takes (2 MiB)",
+    "pending_activities_limit_exceeded": "more than 2,000 activities at once",
+    "non_deterministic_error": "the code no longer fits the run's history",
+    "OperationalError": "the database does not answer",
+    "PoolTimeout": "no connection to the database is free",
+}
+"""Code → what it means."""
+
+
+def reason(code: str | None) -> str:
+    """A code in plain words, with the code itself; the code alone when it has none; a remark when there is no code."""
+    if not code:
+        return "no reason given"
+    return f"{REASONS[code]} ({code})" if code in REASONS else code
+
+
+def step(activity: str) -> str:
+    """What an activity is doing, in plain words."""
+    return STEPS.get(activity, f"the step {activity}")
