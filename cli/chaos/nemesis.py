@@ -51,8 +51,8 @@ class Dose:
 
 
 def dose(flows: int) -> Dose:
-    """Fifteen kills for two hundred flows, a hundred and more for a thousand."""
-    kills = max(16, round(flows * 0.105))
+    """Sixteen kills for two hundred flows or fewer, a hundred and more for a thousand; likewise the faults."""
+    kills = 16 + round(max(0, flows - 200) * 0.112)
     return Dose(
         kills, max(50, round(flows * 0.26)), max(50, round(flows * 0.24)), kills * (2.0 if flows <= 300 else 3.4)
     )

@@ -75,8 +75,8 @@ class Seen:
     """How many such postings."""
     kept: int
     """What the provider took and did not give back."""
-    captures: int
-    """How many payments the provider took money for."""
+    claims: int
+    """How many payments the provider has under this pledge that hold its money, or took it and did not give it back."""
     payment_id: str = ""
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 import psycopg
 
-_PAUSE_SECONDS: Final = 0.03
+_PAUSE_SECONDS: Final = 0.05
 _READ: Final = """
 select (select coalesce(sum(amount_minor), 0) from ledger_entries) as entries,
        (select count(*) from (select 1 from ledger_entries group by tenant_id, mode, transaction_id, currency

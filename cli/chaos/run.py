@@ -36,6 +36,8 @@ CONVERGE_SECONDS: Final = 60.0
 PATIENCE_SECONDS: Final = 180.0
 """How long a run that breaks the promise is still watched, to tell slow from stuck."""
 _PEOPLE, _WALLETS, _WALLET_MINOR = 10, 2, 100_000_000
+_AT_ONCE: Final = 40
+"""Flows whose client waits for an answer: more would only wait longer, and repeat more."""
 _SPREAD: Final = 0.9
 """The last flow begins when this share of the chaos is over."""
 
@@ -182,11 +184,13 @@ async def _with_stack(run: Run, stack: Stack, links: dict[str, Link], provider_u
 
 async def _act(flows: list[Flow], crowd: Crowd, nemesis: Nemesis) -> None:
     """Begin the flows evenly over the chaos, and see each to its final answers."""
+    turns = asyncio.Semaphore(_AT_ONCE)
 
     async def one(number: int, flow: Flow) -> None:
         await nemesis.reach(_SPREAD * number / len(flows))
         try:
-            await flow.story.act(flow, crowd)
+            async with turns:
+                await flow.story.act(flow, crowd)
         except Exception as error:  # noqa: BLE001 - a client that breaks is a finding of this flow, not the end of the run
             flow.answered, flow.error = False, f"{type(error).__name__}: {error}"
 

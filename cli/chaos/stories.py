@@ -76,8 +76,8 @@ class Investing(Story):
             found.append(Amiss("stuck", flow, f"is {row.status}, planned {'/'.join(sorted(self.ends))}"))
         due = row.amount if row.status == "captured" else 0
         at_provider = row.kept if self.provider != "wallet" else due
-        if at_provider > due or row.captures > 1:
-            found.append(Amiss("doubled", flow, f"the provider keeps {row.kept} of {row.captures} captures, not {due}"))
+        if at_provider > due or row.claims > (row.status in ("captured", "held")):
+            found.append(Amiss("doubled", flow, f"the provider keeps {row.kept} in {row.claims} payments, not {due}"))
         if at_provider < due:
             found.append(Amiss("lost", flow, f"the provider keeps {row.kept}, not {due}"))
         if due and (row.ledger > due or row.postings > 1):

@@ -37,6 +37,8 @@ select (select count(*) from outbox where tenant_id = %(tenant)s and delivered_a
        (select count(*) from refunds where tenant_id = %(tenant)s and status in ('requested', 'pending', 'unknown')) as refunds,
        (select count(*) from settlements where tenant_id = %(tenant)s and status = 'running') as settlements
 """
+_AUTHORIZED: Final = "requires_capture"
+"""A card's money is held at Stripe; no other rail holds."""
 _PROCESSES: Final = (
     "ExecutionStatus = 'Running' and WorkflowType in "
     "('InvestmentWorkflow', 'PaymentWorkflow', 'RefundWorkflow', 'SettlementWorkflow')"
@@ -119,11 +121,12 @@ class Judge:
         kept: dict[str, list[int]] = defaultdict(list)
         for provider in self._crowd.world.seeded.sandbox_keys:
             for row in await self._crowd.world.book(provider):
-                if row["captured"] and row["reference"] in payments:
+                claims = row["status"] == _AUTHORIZED or row["captured"] > row["refunded"]
+                if claims and row["reference"] in payments:
                     kept[payments[row["reference"]]].append(row["captured"] - row["refunded"])
         for name, known in seen.investments.items():
             taken = kept.get(known.payment_id, [])
-            seen.investments[name] = replace(known, kept=sum(taken), captures=len(taken))
+            seen.investments[name] = replace(known, kept=sum(taken), claims=len(taken))
 
     async def _owed(self) -> dict[str, int]:
         """What is still on its way, by kind: rows, and processes that run though their flow has ended."""

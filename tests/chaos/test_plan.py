@@ -7,7 +7,7 @@ import pytest
 from cli.chaos.plan import STORIES, Amiss, Evidence, Flow, Seen, chosen, draw
 from cli.stack.parts import StackFailed
 
-GOOD = Seen("captured", 5_000, ledger=5_000, postings=1, kept=5_000, captures=1)
+GOOD = Seen("captured", 5_000, ledger=5_000, postings=1, kept=5_000, claims=1)
 
 
 def _verdicts(name: str, seen: Seen | None, **more: object) -> list[str]:
@@ -36,10 +36,10 @@ def test_stories_are_chosen_by_prefix() -> None:
     [
         (GOOD, []),
         (None, ["lost"]),
-        (replace(GOOD, status="pledged", ledger=0, postings=0, kept=0, captures=0), ["stuck"]),
-        (replace(GOOD, kept=10_000, captures=2), ["doubled"]),
-        (replace(GOOD, captures=2), ["doubled"]),
-        (replace(GOOD, kept=0, captures=0), ["lost"]),
+        (replace(GOOD, status="pledged", ledger=0, postings=0, kept=0, claims=0), ["stuck"]),
+        (replace(GOOD, kept=10_000, claims=2), ["doubled"]),
+        (replace(GOOD, claims=2), ["doubled"]),  # one took the money, the other still holds it
+        (replace(GOOD, kept=0, claims=0), ["lost"]),
         (replace(GOOD, ledger=10_000, postings=2), ["doubled"]),
         (replace(GOOD, ledger=0, postings=0), ["lost"]),
     ],
