@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 CODE := domain contracts models infra activities workflows api sandbox cli migrations benchmarks tests worker.py
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test bench lint fmt lock
+.PHONY: help up demo chaos test bench controls lint fmt lock
 
 help: ## List the recipes
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -17,8 +17,16 @@ up: $(STAMP) ## Start the whole stack and keep it running until Ctrl-C
 demo: $(STAMP) ## Start the stack, drive every story through the API, check the books
 	@$(BIN)/chama demo
 
+# How much, how often and with what the chaos run is done.
+FLOWS := 1000
+SEEDS := 1,2,3
+STORIES :=
+
+chaos: $(STAMP) ## Kill, break and delay everything while people invest, then count what was lost (FLOWS= SEEDS= STORIES=)
+	@$(BIN)/chama chaos --flows $(FLOWS) --seeds $(SEEDS) --stories "$(STORIES)"
+
 # The tests on the whole stack share one and tell their stories side by side; all others run in two processes.
-ON_THE_STACK := stories replay audit races browser docs outage faults upgrade privacy stuck
+ON_THE_STACK := stories replay audit races browser docs outage faults upgrade privacy stuck chaos
 
 test: lint ## Format, lint, types, import rule and every test
 	$(BIN)/pytest -n 2 --dist loadfile $(ON_THE_STACK:%=--ignore=tests/%)

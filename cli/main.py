@@ -93,6 +93,23 @@ def demo(var: Directory = VAR) -> None:
     raise typer.Exit(run(var))
 
 
+@app.command()
+def chaos(
+    flows: Annotated[int, typer.Option(min=1, max=5_000, help="How many flows each run has.")] = 1_000,
+    seeds: Annotated[str, typer.Option(help="One run for each of these numbers.")] = "1,2,3",
+    stories: Annotated[str, typer.Option(help="Only stories that begin with one of these, e.g. invest.")] = "",
+    var: Directory = VAR,
+) -> None:
+    """Break everything while people invest: kills, provider faults, bad networks; then count what was lost."""
+    from cli.chaos.show import run
+
+    numbers = [each.strip() for each in seeds.split(",")]
+    if not all(each.isascii() and each.isdigit() for each in numbers):
+        raise typer.BadParameter("seeds are whole numbers, with commas between them", param_hint="--seeds")
+    prefixes = [each.strip() for each in stories.split(",") if each.strip()]
+    raise typer.Exit(run(var, flows=flows, seeds=[int(each) for each in numbers], stories=prefixes))
+
+
 @audits.callback()
 def audit(context: typer.Context, var: Directory = VAR) -> None:
     """Check every money invariant, on our side and the providers'."""

@@ -18,6 +18,7 @@ from contracts.base import Scope
 Tx = AsyncConnection[DictRow]
 """An open transaction. Statements go through it; only `Database.transaction` commits."""
 
+_RECONNECT_SECONDS = 3.0
 _SET_SCOPE = "select set_config('app.tenant', %s, true), set_config('app.mode', %s, true)"
 _BEGIN = f"begin; {_SET_SCOPE}"
 
@@ -32,6 +33,9 @@ class Database:
             max_size=max_size,
             open=False,
             timeout=10,
+            # The pool doubles its pauses between attempts for as long as this lets it: by default five minutes, so that
+            # after an outage of half a minute it would sit out another half. Given up early, the next request tries anew.
+            reconnect_timeout=_RECONNECT_SECONDS,
             kwargs={"row_factory": dict_row, "application_name": name, "autocommit": True},
             check=None,
         )

@@ -76,10 +76,13 @@ class World:
     workflow_ids: list[str] = field(default_factory=list)
 
     @classmethod
-    async def make(cls, stack: Stack, slug: str) -> "World":
-        """A fresh tenant with its provider accounts at the sandbox and its administrator logged in."""
+    async def make(cls, stack: Stack, slug: str, *, provider_url: str | None = None) -> "World":
+        """A fresh tenant with its provider accounts at the sandbox and its administrator logged in.
+
+        `provider_url`: where our workers find the sandbox, if not at its own address.
+        """
         sandbox_url = stack.urls["sandbox"]
-        seeded = await seed(stack.settings, sandbox_url, slug)
+        seeded = await seed(stack.settings, provider_url or sandbox_url, slug)
         api = http_client(base_url=stack.urls["api"], timeout=30, limits=_LIMITS)
         sandbox = http_client(base_url=sandbox_url, timeout=30, limits=_LIMITS)
         admin = await cls._log_in(api, seeded, seeded.admin_email, seeded.admin_password)

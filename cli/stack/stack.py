@@ -29,15 +29,22 @@ class Stack:
 
     `parts` are names from `cli.stack.parts.ALL`, in order. `env` holds `CHAMA_*` settings (the process's own
     environment is not consulted for those, so two stacks in one process do not mix); a `CHAMA_DATABASE_URL` in it
-    replaces the embedded Postgres. Methods raise StackFailed with a message for a person; `start()` leaves nothing
-    running when it does.
+    replaces the embedded Postgres. `links` (`postgres`, `temporal` → port) is where our processes dial these servers
+    instead of their own ports, for a proxy in between; `settings` and the probes go past it. Methods raise StackFailed
+    with a message for a person; `start()` leaves nothing running when it does.
     """
 
     def __init__(
-        self, directory: Path, *, parts: tuple[str, ...] = recipes.ALL, env: Mapping[str, str] | None = None
+        self,
+        directory: Path,
+        *,
+        parts: tuple[str, ...] = recipes.ALL,
+        env: Mapping[str, str] | None = None,
+        links: Mapping[str, int] | None = None,
     ) -> None:
         self.directory = directory.resolve()
         self._names = parts
+        self._links = dict(links or {})
         self._env = {name: value for name, value in (env or {}).items() if name.startswith(_PREFIX)}
         self._lock: int | None = None
         self._site: Site | None = None
@@ -188,14 +195,14 @@ class Stack:
         server = None
         if not self._env.get("CHAMA_DATABASE_URL"):
             server = EmbeddedPostgres(data, chosen["postgres"], self.directory / "log" / "postgres.log")
-        values = _values(self.directory, self._env, kept, chosen)
+        dialed = chosen | self._links
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
-        environment |= values | {
-            "CHAMA_DATABASE_URL": _without_credentials(owner),
+        environment |= _values(self.directory, self._env, kept, dialed) | {
+            "CHAMA_DATABASE_URL": _without_credentials(_owner_url(self._env, kept, dialed)),
             "CHAMA_STACK": str(self.directory),
             "PYTHONUNBUFFERED": "1",
         }
-        settings = _settings(values | {"CHAMA_DATABASE_URL": owner})
+        settings = _settings(_values(self.directory, self._env, kept, chosen) | {"CHAMA_DATABASE_URL": owner})
         return Site(self.directory, chosen, kept, owner, environment, settings, server)
 
 
