@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 CODE := domain contracts models infra activities workflows api sandbox cli migrations tests worker.py
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test lint fmt lock
+.PHONY: help up demo test controls lint fmt lock
 
 help: ## List the recipes
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ ON_THE_STACK := stories replay audit races browser docs outage
 test: lint ## Format, lint, types, import rule and every test
 	$(BIN)/pytest -n 2 --dist loadfile $(ON_THE_STACK:%=--ignore=tests/%)
 	$(BIN)/pytest $(ON_THE_STACK:%=tests/%)
+
+controls: $(STAMP) ## Switch every guard off, one by one, and see that the tests notice
+	$(BIN)/python -m tests.controls.run --write-docs
 
 lint: $(STAMP) ## Format, lint, types and the import rule
 	$(BIN)/ruff format --check $(CODE)
