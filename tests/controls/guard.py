@@ -5,8 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-FINDING: Final = (
-    r"AssertionError|assert |Failed: DID NOT RAISE|ExceptionGroup: Hypothesis|failed on teardown with .AssertionError"
+FINDING: Final = "|".join(
+    (
+        "AssertionError",
+        "assert ",
+        "Failed: DID NOT RAISE",
+        "(?:Base)?ExceptionGroup: Hypothesis",
+        "failed on teardown with .AssertionError",
+    )
 )
 """How a failure begins that found something; an import error, a crash of the fixture or a syntax error does not."""
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from tests.controls.guard import Edit, Guard
+from tests.controls.guard import FINDING, Edit, Guard
 
 _SQL: Final = "migrations/sql/ledger.sql"
 _RACES: Final = "tests/models/test_ledger_races.py::"
@@ -81,6 +81,7 @@ LEDGER: Final = (
             ),
         ),
         (f"{_POSTING}test_a_striped_account_keeps_its_bound_over_all_stripes",),
+        shows=f"{FINDING}|domain.accounts.InsufficientFunds",  # money that lies in another stripe is refused
     ),
     Guard(
         "a hold is resolved once",

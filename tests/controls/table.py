@@ -13,10 +13,9 @@ _BLOCK: Final = re.compile(
 
 def render(report: dict[str, Any]) -> str:
     """The block's text for a run's report (`run.report_of`)."""
-    green = report["green"]
     lines = [
         f"At commit `{report['commit']}`: {report['detected']} of {report['guards']} guards noticed when switched off, one by "
-        f"one; the {green['tests']} tests named below are green with all of them on.",
+        f"one; {report['proof']}.",
         "",
         "| guard | holds up | switched off | caught by (red tests) |",
         "|---|---|---|---|",
@@ -24,7 +23,8 @@ def render(report: dict[str, Any]) -> str:
     for run in report["runs"]:
         names = sorted({each["test"].partition("[")[0] for each in run["caught_by"]})
         caught = ", ".join(f"`{name}`" for name in names)
-        lines.append(f"| {run['guard']} | {run['promise']} | {run['off']} | {caught} ({run['red']}) |")
+        cell = f"{caught} ({run['red']})" if names else run["note"]
+        lines.append(f"| {run['guard']} | {run['promise']} | {run['off']} | {cell} |")
     return "\n".join([*lines, ""])
 
 
