@@ -35,6 +35,9 @@ test: lint ## Format, lint, types, import rule and every test
 bench: $(STAMP) ## Measure us beside the bare thing, side by side, and write var/bench.json
 	$(BIN)/python -m benchmarks.run
 
+controls: $(STAMP) ## Switch every guard off, one by one, and see that the tests notice
+	$(BIN)/python -m tests.controls.run --write-docs
+
 lint: $(STAMP) ## Format, lint, types and the import rule
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)

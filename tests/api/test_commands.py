@@ -21,8 +21,9 @@ async def test_fifty_copies_of_twenty_keys_make_twenty_effects(edge: Edge) -> No
 
     async def insist(key: str) -> None:
         nonlocal waits
-        while (response := await edge.toy(user, key)).status_code == 409:
-            assert_problem(response, 409, "request_in_flight")
+        while (response := await edge.toy(user, key)).status_code in (409, 503):
+            # 503: a thousand requests share twenty connections, and a busy machine may keep one waiting too long.
+            assert response.json()["code"] in ("request_in_flight", "unavailable"), response.text
             waits += 1
             await asyncio.sleep(0.05)
         answers[key].add((response.status_code, response.content))
@@ -97,7 +98,8 @@ async def test_in_flight_is_409_and_the_answer_comes_after(edge: Edge) -> None:
     edge.gate.clear()
     first = asyncio.create_task(edge.toy(user, key, kind="slow"))
     await asyncio.sleep(0.3)
-    assert_problem(await edge.toy(user, key, kind="slow"), 409, "request_in_flight")
+    async with asyncio.timeout(10):  # a second request that waits would wait for the gate
+        assert_problem(await edge.toy(user, key, kind="slow"), 409, "request_in_flight")
     edge.gate.set()
     answer = await first
     assert (await edge.toy(user, key, kind="slow")).content == answer.content
@@ -150,6 +152,7 @@ async def test_keys_are_kept_72_hours(edge: Edge) -> None:
     edge.sql("update idempotency_keys set expires_at = now() - interval '1 second' where key = %s", key)
     second = await edge.toy(user, key)
     assert second.status_code == 202 and second.content != first.content
+    assert second.json()["data"]["id"] == first.json()["data"]["id"], "the id is the key's, for ever"
     assert (await edge.toy(user, key)).content == second.content
 
 

@@ -1,0 +1,122 @@
+"""The door for providers on a real database: forged is refused and leaves a fingerprint, the same event counts once."""
+
+import asyncio
+import hashlib
+import hmac
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from contracts.base import Scope
+from infra.crypto import Vault
+from models.provider import ProviderAccount, sealing_purpose
+from tests.fixtures.api import Edge, assert_problem
+from tests.fixtures.postgres import add_tenant
+
+SECRET, KEY = "whsec_edge", "sk_test_edge"
+
+
+@dataclass(frozen=True)
+class Door:
+    """One account's webhook endpoint."""
+
+    edge: Edge
+    account: ProviderAccount
+
+    async def send(self, raw: bytes, **headers: str) -> httpx.Response:
+        path = f"/v1/webhooks/payments/{self.account.provider}/{self.account.id}"
+        return await self.edge.http.post(path, content=raw, headers=headers)
+
+    async def signed(self, raw: bytes) -> httpx.Response:
+        if self.account.provider == "paystack":
+            return await self.send(
+                raw, **{"x-paystack-signature": hmac.new(KEY.encode(), raw, hashlib.sha512).hexdigest()}
+            )
+        t = str(int(time.time()))
+        v1 = hmac.new(SECRET.encode(), f"{t}.".encode() + raw, hashlib.sha256).hexdigest()
+        return await self.send(raw, **{"Stripe-Signature": f"t={t},v1={v1}"})
+
+    def event(self) -> bytes:
+        number = uuid4().hex
+        body: dict[str, Any] = {"id": f"evt_{number}", "type": "charge.succeeded", "data": {"object": {}}}
+        if self.account.provider == "paystack":
+            body = {"event": "charge.success", "data": {"id": int(number[:12], 16), "reference": f"ch-{number}"}}
+        return json.dumps(body).encode()
+
+    def stored(self) -> tuple[int, int, int]:
+        """Events, messages to the inbox's process, refusals."""
+        where = {"account_id = %s": self.account.id}
+        [(clause, value)] = where.items()
+        return (
+            self.edge.count("webhook_inbox", clause, value),
+            self.edge.count("outbox", "workflow_type = 'InboxWorkflow'"),
+            self.edge.count("webhook_refusals", clause, value),
+        )
+
+
+def add_account(edge: Edge, provider: str, scope: Scope) -> ProviderAccount:
+    vault = Vault.from_settings(edge.settings)
+    account = ProviderAccount(
+        tenant_id=scope.tenant_id, mode=str(scope.mode), id=f"acct-{uuid4().hex}", provider=provider,
+        base_url="http://127.0.0.1:1", sealed_secret_key="", currencies=["NGN"],
+    )  # fmt: skip
+    edge.sql(
+        "insert into provider_accounts (tenant_id, mode, id, provider, base_url, sealed_secret_key, "
+        "sealed_webhook_secret, currencies) values (%s, %s, %s, %s, %s, %s, %s, %s)",
+        account.tenant_id, account.mode, account.id, provider, account.base_url,
+        vault.seal(KEY, purpose=sealing_purpose(account, "secret_key")),
+        vault.seal(SECRET, purpose=sealing_purpose(account, "webhook_secret")), account.currencies,
+        scope=scope,
+    )  # fmt: skip
+    return account
+
+
+@pytest.fixture(params=["stripe", "paystack"])
+def door(edge: Edge, request: pytest.FixtureRequest) -> Door:
+    """An account of a tenant of its own."""
+    edge.scope = Scope(tenant_id=add_tenant(edge.owner_url), mode=edge.scope.mode)
+    return Door(edge, add_account(edge, str(request.param), edge.scope))
+
+
+async def test_the_same_event_many_times_is_stored_once(door: Door) -> None:
+    raw = door.event()
+    for _ in range(2):
+        assert (await door.signed(raw)).status_code == 200
+    answers = await asyncio.gather(*(door.signed(raw) for _ in range(8)))
+    assert {each.status_code for each in answers} == {200}
+    assert door.stored() == (1, 1, 0)
+    assert (await door.signed(door.event())).status_code == 200
+    assert door.stored() == (2, 2, 0)
+
+
+async def test_what_the_provider_did_not_sign_leaves_a_fingerprint_only(door: Door) -> None:
+    raw = door.event()
+    name = "x-paystack-signature" if door.account.provider == "paystack" else "Stripe-Signature"
+    good = hmac.new(b"another key", raw, hashlib.sha512).hexdigest()
+    for forged in (good, f"t={int(time.time())},v1={good[:64]}", ""):
+        assert_problem(await door.send(raw, **{name: forged}), 401, "signature_refused")
+    assert_problem(await door.send(raw), 401, "signature_refused")
+    assert door.stored() == (0, 0, 4)
+    [(fingerprint, size)] = door.edge.sql("select distinct body_sha256, body_bytes from webhook_refusals")
+    assert (bytes(fingerprint), size) == (hashlib.sha256(raw).digest(), len(raw))
+
+
+async def test_an_event_of_one_account_is_no_event_of_another(edge: Edge) -> None:
+    """The same provider numbers events for all its merchants, and a stranger's event must not shadow ours."""
+    raw = Door(edge, ProviderAccount(provider="stripe")).event()
+    for _ in range(2):
+        edge.scope = Scope(tenant_id=add_tenant(edge.owner_url), mode=edge.scope.mode)
+        door = Door(edge, add_account(edge, "stripe", edge.scope))
+        assert (await door.signed(raw)).status_code == 200
+        assert door.stored()[0] == 1
+
+
+async def test_no_endpoint_of_that_name_or_provider(door: Door) -> None:
+    other = "stripe" if door.account.provider == "paystack" else "paystack"
+    response = await door.edge.http.post(f"/v1/webhooks/payments/{other}/{door.account.id}", content=door.event())
+    assert_problem(response, 404, "not_found")

@@ -1,0 +1,14 @@
+"""Every guard the product has, one control each. `make controls` switches them off one by one; see `tests/controls/run.py`."""
+
+from typing import Final
+
+from tests.controls import delivery, edge, money
+from tests.controls.guard import Guard
+
+GUARDS: Final[tuple[Guard, ...]] = (
+    *edge.GUARDS,
+    *money.LEDGER,
+    *money.INVESTING,
+    *delivery.PROVIDERS,
+    *delivery.TEMPORAL,
+)

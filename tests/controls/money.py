@@ -1,0 +1,289 @@
+"""Guards of the ledger and of what a provider's word may do to it."""
+
+from typing import Final
+
+from tests.controls.guard import FINDING, Edit, Guard
+
+_SQL: Final = "migrations/sql/ledger.sql"
+_RACES: Final = "tests/models/test_ledger_races.py::"
+_GUARDS: Final = "tests/models/test_ledger_guards.py::"
+_POSTING: Final = "tests/models/test_ledger_posting.py::"
+_TABLES: Final = "tests/api/test_tables.py::"
+_FACTS: Final = "tests/activities/test_payment_facts.py::"
+_INVESTING: Final = "tests/models/test_investing_guards.py::"
+
+LEDGER: Final = (
+    Guard(
+        "ledger key, unique",
+        "A1, A2",
+        "no unique index on a posting's key",
+        (Edit(_SQL, "    primary key (tenant_id, mode, key),\n"),),
+        (f"{_RACES}test_copies_of_one_posting",),
+    ),
+    Guard(
+        "ledger key, one posting",
+        "A2",
+        "another posting under a taken key is taken for the first",
+        (Edit(_SQL, "if r.payload_hash = r.hash then", "if r.id is not null then"),),
+        (f"{_POSTING}test_a_key_stands_for_one_posting",),
+    ),
+    Guard(
+        "ledger key, twice in a batch",
+        "A1",
+        "a batch may hold one key twice",
+        (Edit(_SQL, "< cardinality(p_keys) then", "< 0 then"),),
+        (f"{_GUARDS}test_the_function_refuses_a_key_twice",),
+    ),
+    Guard(
+        "zero sum, in the database",
+        "A1",
+        "unbalanced entries are inserted",
+        (Edit(_SQL, "    if found then\n", "    if false then\n"),),
+        (f"{_GUARDS}test_nobody_inserts_unbalanced_entries",),
+    ),
+    Guard(
+        "zero sum, in the domain",
+        "A1",
+        "an unbalanced posting may be made",
+        (Edit("domain/accounts.py", "if any(sums.values()):", "if False:"),),
+        ("tests/domain/test_accounts.py",),
+        quick=True,
+    ),
+    Guard(
+        "floor of a bounded account",
+        "A4",
+        "a balance may go below zero",
+        (Edit(_SQL, "if available < 0 then", "if false then"),),
+        (f"{_RACES}test_thirty_two_writers_and_money_for_exactly_k",),
+    ),
+    Guard(
+        "holds count against the floor",
+        "A4",
+        "only posted money is looked at",
+        (
+            Edit(
+                _SQL,
+                "case when d.debit_normal then new_posted - new_credit else -new_posted - new_debit end;",
+                "case when d.debit_normal then new_posted else -new_posted end;",
+            ),
+        ),
+        (f"{_RACES}test_thirty_two_writers_and_money_for_exactly_k",),
+    ),
+    Guard(
+        "floor over all stripes",
+        "A4",
+        "each writer looks at its own stripe of the balance",
+        (
+            Edit(
+                _SQL,
+                "        if d.risky then\n            if d.stripes > 1 then",
+                "        if d.risky then\n            if false then",
+            ),
+        ),
+        (f"{_POSTING}test_a_striped_account_keeps_its_bound_over_all_stripes",),
+        shows=f"{FINDING}|domain.accounts.InsufficientFunds",  # money that lies in another stripe is refused
+    ),
+    Guard(
+        "a hold is resolved once",
+        "A5",
+        "the index on a posting's target is not unique",
+        (Edit(_SQL, "create unique index ledger_transactions_target", "create index ledger_transactions_target"),),
+        (f"{_RACES}test_one_hold_with_rivals_that_start_together",),
+    ),
+    Guard(
+        "a lapsed hold is not posted",
+        "A5",
+        "a hold may be captured after its expiry",
+        (Edit(_SQL, "elsif r.phase = 'post' and r.effective_at >= r.expires_at then", "elsif false then"),),
+        (f"{_POSTING}test_void_and_expiry_free_the_money",),
+    ),
+    Guard(
+        "no more than was held",
+        "A5",
+        "a hold may be posted for more than its amount",
+        (Edit(_SQL, "elsif r.amount <= 0 or r.amount > r.held or", "elsif r.amount <= 0 or"),),
+        (f"{_POSTING}test_a_hold_is_posted_in_part_and_the_rest_released",),
+    ),
+    Guard(
+        "append-only triggers",
+        "A6",
+        "the trigger lets a change pass",
+        (
+            Edit(
+                "migrations/versions/v0001_foundation.py",
+                "    raise exception 'table % is append-only', tg_table_name using errcode = 'insufficient_privilege';\n",
+                "    return coalesce(new, old);\n",
+            ),
+        ),
+        (f"{_GUARDS}test_the_trigger_refuses_even_the_owner", f"{_TABLES}test_logs_are_append_only_for_app_and_owner"),
+    ),
+    Guard(
+        "privileges of the app role",
+        "A6, E2",
+        "the app role may write the ledger's tables itself",
+        (
+            Edit(
+                "migrations/versions/v0003_ledger.py",
+                'secure(table, app="select")',
+                'secure(table, app="select, insert, update, delete, truncate")',
+            ),
+        ),
+        (f"{_GUARDS}test_the_app_role_may_change_nothing",),
+    ),
+    Guard(
+        "row-level security, reading",
+        "E2",
+        "every tenant's rows are seen",
+        (Edit("migrations/helpers.py", "using ({scope_check}) with check", "using (true) with check"),),
+        (f"{_TABLES}test_rows_are_seen_in_their_own_tenant_and_mode_only",),
+    ),
+    Guard(
+        "row-level security, writing",
+        "E2",
+        "rows of another tenant may be written",
+        (Edit("migrations/helpers.py", "with check ({scope_check})", "with check (true)"),),
+        (f"{_TABLES}test_one_tenant_cannot_write_into_another",),
+    ),
+    Guard(
+        "row-level security, forced",
+        "E2",
+        "the tables' owner is not bound by it",
+        (Edit("migrations/helpers.py", '        f"alter table {table} force row level security",\n'),),
+        (f"{_TABLES}test_security_is_forced",),
+    ),
+    Guard(
+        "scope ends with its transaction",
+        "E2",
+        "the next borrower of a connection inherits the tenant",
+        (
+            Edit(
+                "infra/database.py",
+                "select set_config('app.tenant', %s, true), set_config('app.mode', %s, true)",
+                "select set_config('app.tenant', %s, false), set_config('app.mode', %s, false)",
+            ),
+        ),
+        (f"{_INVESTING}test_a_scope_is_gone_with_its_transaction",),
+    ),
+)
+
+INVESTING: Final = (
+    Guard(
+        "lock on the campaign's row",
+        "A9",
+        "places and limits are checked without it",
+        (
+            Edit(
+                "api/investing.py",
+                "get_campaign(unit.tx, campaign_id, lock=True)",
+                "get_campaign(unit.tx, campaign_id)",
+            ),
+        ),
+        ("tests/api/test_investing.py",),
+    ),
+    Guard(
+        "cap, in the database",
+        "A9",
+        "no constraint on the sum of the counters",
+        (
+            Edit(
+                "migrations/versions/v0004_investing.py",
+                ",\n    check (pledged_minor + held_minor + captured_minor <= cap_minor)",
+            ),
+        ),
+        (f"{_INVESTING}test_the_cap_holds_whoever_counts",),
+    ),
+    Guard(
+        "terminal states, in the domain",
+        "paying",
+        "a failed payment may still succeed",
+        (
+            Edit(
+                "domain/payment.py",
+                "        _P.IN_REVIEW: frozenset({_P.SUCCEEDED, _P.FAILED}),\n",
+                "        _P.IN_REVIEW: frozenset({_P.SUCCEEDED, _P.FAILED}),\n        _P.FAILED: frozenset({_P.SUCCEEDED}),\n",
+            ),
+        ),
+        ("tests/domain/test_payment.py::test_terminal_is_terminal",),
+        quick=True,
+    ),
+    Guard(
+        "terminal states, in SQL",
+        "paying",
+        "a status is changed whatever it is",
+        (
+            Edit(
+                "models/base.py",
+                "where id = %(row_id)s and status = any(%(sources)s)",
+                "where id = %(row_id)s",
+            ),
+        ),
+        (
+            f"{_INVESTING}test_no_statement_moves_a_payment_out_of_its_end",
+            f"{_INVESTING}test_of_two_ends_at_once_one_wins",
+        ),
+    ),
+    Guard(
+        "amount and currency are compared",
+        "paying",
+        "what the provider reports is taken for what was asked",
+        (
+            Edit(
+                "domain/payment.py",
+                "return got_minor == asked_minor and got_currency is not None and got_currency.upper() == asked_currency",
+                "return True",
+            ),
+        ),
+        (
+            "tests/domain/test_payment.py::test_amount_integrity",
+            f"{_FACTS}test_another_amount_is_never_booked_as_the_payment",
+        ),
+    ),
+    Guard(
+        "late money",
+        "late money goes back",
+        "money for an ended payment is booked as the payment's",
+        (
+            Edit(
+                "activities/payment_facts.py",
+                "    elif book.over_for_money:\n        await late_capture(book, answer)\n",
+            ),
+        ),
+        (f"{_FACTS}test_money_after_the_end_is_a_case_and_goes_back",),
+    ),
+    Guard(
+        "case of late money",
+        "late money goes back",
+        "money that came too late is sent back without a case",
+        (
+            Edit(
+                "activities/late_money.py",
+                '    await _open(book, "late_success", {"fact": "captured", "amount_minor": book.attempt.amount_minor})\n',
+            ),
+        ),
+        (f"{_FACTS}test_money_after_the_end_is_a_case_and_goes_back",),
+    ),
+    Guard(
+        "late authorization",
+        "late money goes back",
+        "an authorization for an ended payment is booked as a hold",
+        (
+            Edit(
+                "activities/payment_facts.py", "    elif book.over_for_money:\n        await late_authorization(book)\n"
+            ),
+        ),
+        (f"{_FACTS}test_a_late_authorization_is_a_case_and_no_hold",),
+    ),
+    Guard(
+        "a fact is applied once",
+        "C4, C5",
+        "a capture that is told again is applied again",
+        (
+            Edit(
+                "activities/payment_facts.py",
+                "    if book.attempt.captured_minor:\n        return\n    if answer.captured_minor:",
+                "    if answer.captured_minor:",
+            ),
+        ),
+        (f"{_FACTS}test_a_capture_told_three_times_is_booked_once",),
+    ),
+)
