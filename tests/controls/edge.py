@@ -100,7 +100,7 @@ GUARDS: Final = (
         (
             Edit(
                 "api/dependencies.py",
-                "role = await active_role(tx, claimed.user_id)",
+                "role = await active_role(database, claimed.scope, claimed.user_id)",
                 "role = claimed.role",
             ),
         ),
