@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 CODE := domain contracts models infra activities workflows api sandbox cli migrations tests worker.py
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo test lint fmt lock
+.PHONY: help up demo test hostile lint fmt lock
 
 help: ## List the recipes
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ ON_THE_STACK := stories replay audit races browser docs outage
 test: lint ## Format, lint, types, import rule and every test
 	$(BIN)/pytest -n 2 --dist loadfile $(ON_THE_STACK:%=--ignore=tests/%)
 	$(BIN)/pytest $(ON_THE_STACK:%=tests/%)
+
+CASES := 20000
+hostile: $(STAMP) ## The nightly form of the hostile-input tests: CASES=20000 generated requests and more
+	CHAMA_HOSTILE_CASES=$(CASES) $(BIN)/pytest -s tests/hostile
 
 lint: $(STAMP) ## Format, lint, types and the import rule
 	$(BIN)/ruff format --check $(CODE)
