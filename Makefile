@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 CODE := domain contracts models infra activities workflows api sandbox cli migrations benchmarks tests worker.py
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo chaos test bench controls lint fmt lock
+.PHONY: help up demo chaos test bench controls hostile lint fmt lock
 
 help: ## List the recipes
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ bench: $(STAMP) ## Measure us beside the bare thing, side by side, and write var
 
 controls: $(STAMP) ## Switch every guard off, one by one, and see that the tests notice
 	$(BIN)/python -m tests.controls.run --write-docs
+
+CASES := 20000
+hostile: $(STAMP) ## The nightly form of the hostile-input tests: CASES=20000 generated requests and more
+	CHAMA_HOSTILE_CASES=$(CASES) $(BIN)/pytest -s tests/hostile
 
 lint: $(STAMP) ## Format, lint, types and the import rule
 	$(BIN)/ruff format --check $(CODE)

@@ -5,6 +5,7 @@ carry tenant and mode; the user's row is asked on each request, so a disabled us
 """
 
 import asyncio
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ ISSUER: Final = "chama"
 AUDIENCE: Final = "chama-api"
 _ALGORITHM: Final = "EdDSA"
 _CLAIMS: Final = ["tid", "mode", "sub", "role", "iss", "aud", "iat", "exp", "jti"]
+_SUBJECT: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
+"""What a user's id may look like: Postgres cannot be asked for just any text."""
 _TOKEN_MAX: Final = 2048
 """Four times the size of ours. pyjwt refuses other spellings of the same base64, so no bound is needed but this."""
 
@@ -115,4 +118,6 @@ class Tokens:
 
 def _principal(claims: dict[str, Any]) -> Principal:
     scope = Scope(tenant_id=UUID(claims["tid"]), mode=Mode(claims["mode"]))
-    return Principal(user_id=str(claims["sub"]), role=Role(claims["role"]), scope=scope)
+    if not _SUBJECT.fullmatch(claims["sub"]):
+        raise InvalidToken
+    return Principal(user_id=claims["sub"], role=Role(claims["role"]), scope=scope)

@@ -8,11 +8,13 @@ import psycopg
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from psycopg_pool import PoolTimeout
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from domain.errors import DomainError
 
@@ -47,13 +49,6 @@ class Problem(BaseModel):
     code: str
     request_id: str
     errors: list[FieldProblem] = []
-
-
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    422: {"model": Problem, "description": "A field breaks a rule"},
-    "default": {"model": Problem, "description": "Any other refusal"},
-}
-"""What every operation of the OpenAPI document says about errors."""
 
 
 def problem(
@@ -109,7 +104,19 @@ def _field_problem(error: Mapping[str, Any]) -> FieldProblem:
 def _of_http(request: Request, error: HTTPException) -> JSONResponse:
     phrase = HTTPStatus(error.status_code).phrase
     code = _CODES.get(error.status_code, phrase.lower().replace(" ", "_").replace("-", "_"))
-    return problem(request_id_of(request), error.status_code, code, f"{phrase}.", headers=error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return problem(request_id_of(request), error.status_code, code, f"{phrase}.", headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """Every method of the path. The routing's own answer names only those of the first route it found there."""
+    path = request.scope["path"]
+    routes = (context.original_route for context in iter_route_contexts(request.app.routes))
+    found = {
+        method for route in routes if isinstance(route, Route) and route.path_regex.match(path)
+        for method in route.methods or ()
+    }  # fmt: skip
+    return ", ".join(sorted(found))
 
 
 def _of_outage(request: Request, error: Exception) -> JSONResponse:

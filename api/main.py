@@ -10,7 +10,7 @@ from datetime import datetime
 from fastapi import FastAPI
 from temporalio.client import Client
 
-from api import errors
+from api import errors, openapi
 from api.auth import Passwords, Tokens
 from api.limits import Limits
 from api.operator import CodecCors, OperatorDesk
@@ -76,7 +76,7 @@ def create_app(
         version="1",
         description=DESCRIPTION,
         lifespan=_lifespan,
-        responses=errors.RESPONSES,
+        generate_unique_id_function=openapi.operation_id,
     )
     app.state.settings = settings
     app.state.database = database or Database(settings.app_url, name="api", max_size=settings.database_pool_max)
@@ -98,6 +98,7 @@ def create_app(
     )
     for router in ROUTERS:
         app.include_router(router)
+    openapi.install(app)
     return app
 
 

@@ -1,10 +1,12 @@
 """Whether this process lives, and whether it can serve."""
 
 import asyncio
+from typing import Literal
 
 import psycopg
 from fastapi import Request
 from psycopg_pool import PoolTimeout
+from pydantic import BaseModel
 from starlette.responses import JSONResponse
 from temporalio.service import RPCError
 
@@ -19,13 +21,41 @@ router = api_router(tags=["health"])
 _SECONDS = 3
 
 
-@router.get("/healthz", dependencies=[PUBLIC], summary="The process runs")
+class HealthView(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"]
+
+
+class LagView(BaseModel):
+    """Undelivered messages to Temporal, and how long the oldest waits."""
+
+    waiting: int
+    oldest_seconds: int
+
+
+class ReadyView(BaseModel):
+    """What the service needs, and whether it is there."""
+
+    status: Literal["ok", "unavailable"]
+    postgres: Literal["up", "down"]
+    temporal: Literal["up", "down"]
+    outbox: LagView | None
+
+
+@router.get("/healthz", dependencies=[PUBLIC], response_model=HealthView, summary="The process runs")
 async def healthz() -> JSONResponse:
     """200 as long as the process answers at all."""
     return JSONResponse({"status": "ok"})
 
 
-@router.get("/readyz", dependencies=[PUBLIC], summary="The service can take requests")
+@router.get(
+    "/readyz",
+    dependencies=[PUBLIC],
+    response_model=ReadyView,
+    responses={503: {"model": ReadyView, "description": "Postgres is away"}},
+    summary="The service can take requests",
+)
 async def readyz(request: Request) -> JSONResponse:
     """503 without Postgres. Without Temporal it still accepts (the outbox keeps the messages), so that is reported only."""
     auth_database: Database = request.app.state.auth_database

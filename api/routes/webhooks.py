@@ -9,13 +9,14 @@ from typing import Final
 
 import structlog
 from fastapi import Request
+from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
 from activities.gateways.protocols import SignatureRefused, WebhookEvent
 from activities.gateways.registry import RailAccount, build_rail
 from api.commands import Unit, run_unit
 from api.dependencies import PUBLIC
-from api.envelope import api_router, success
+from api.envelope import Envelope, api_router, success
 from contracts.base import Mode, Scope
 from contracts.ids import workflow_id
 from contracts.inbox import InboxInput
@@ -33,7 +34,15 @@ router = api_router(tags=["webhooks"])
 _SIGNED_BY: Final = {"stripe-signature": "stripe", "x-paystack-signature": "paystack"}
 
 
-@router.post("/v1/webhooks/payments/{provider}/{endpoint_id}", dependencies=[PUBLIC])
+class ReceiptView(BaseModel):
+    """The event is kept."""
+
+    received: bool
+
+
+@router.post(
+    "/v1/webhooks/payments/{provider}/{endpoint_id}", dependencies=[PUBLIC], response_model=Envelope[ReceiptView]
+)
 async def receive_webhook(request: Request, provider: str, endpoint_id: str) -> JSONResponse:
     """One event of one account. 401 for anything the provider did not sign."""
     auth_database: Database = request.app.state.auth_database
@@ -44,7 +53,7 @@ async def receive_webhook(request: Request, provider: str, endpoint_id: str) -> 
     return await _take(request, account)
 
 
-@router.post("/v1/webhooks/payments", dependencies=[PUBLIC])
+@router.post("/v1/webhooks/payments", dependencies=[PUBLIC], response_model=Envelope[ReceiptView])
 @router.post("/webhooks/payment", dependencies=[PUBLIC], include_in_schema=False)
 async def receive_for_default_tenant(request: Request) -> JSONResponse:
     """The same, for the default tenant."""
@@ -78,7 +87,7 @@ async def _take(request: Request, account: ProviderAccount) -> JSONResponse:
         await _store(unit, account, event, raw)
 
     await run_unit(request, scope, f"provider:{account.provider}", "webhook.receive", store)
-    return success(request, {"received": True})
+    return success(request, ReceiptView(received=True))
 
 
 def _verify(request: Request, account: ProviderAccount, raw: bytes, headers: dict[str, str]) -> WebhookEvent:
