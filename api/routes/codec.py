@@ -1,7 +1,8 @@
 """Temporal's remote codec: the Temporal UI and command line show payloads in clear, to the installation's operator only.
 
 `decode` and `encode` speak Temporal's own contract, not this API's envelope: `{"payloads": [...]}` in and out, bytes as
-base64. A payload that does not open fails the whole request; nothing is shown in part.
+base64. A payload that does not open fails the whole request; nothing is shown in part. The contract is Temporal's to
+describe, and only its UI and command line call this, so our OpenAPI document leaves it out.
 """
 
 from base64 import b64decode, b64encode
@@ -23,7 +24,7 @@ from domain.errors import BadRequest
 from infra.crypto import CryptoError
 
 log = structlog.get_logger(__name__)
-router = api_router(prefix=CODEC_PATH, tags=["codec"])
+router = api_router(prefix=CODEC_PATH, tags=["codec"], include_in_schema=False)
 
 _PAYLOADS_MAX: Final = 1_000
 _PAGE_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"

@@ -96,5 +96,7 @@ def test_the_openapi_document_is_3_1_and_shows_problems_and_security() -> None:
     assert document["openapi"].startswith("3.1")
     assert document["components"]["securitySchemes"]["AccessToken"]["scheme"] == "bearer"
     signup = document["paths"]["/v1/auth/signup"]["post"]
-    assert signup["responses"]["422"]["content"]["application/json"]["schema"]["$ref"].endswith("/Problem")
+    assert signup["responses"]["422"] == {"$ref": "#/components/responses/Problem"}
+    problem = document["components"]["responses"]["Problem"]["content"]["application/problem+json"]["schema"]
+    assert problem["$ref"].endswith("/Problem")
     assert document["paths"]["/v1/users/me"]["get"]["security"] == [{"AccessToken": []}]

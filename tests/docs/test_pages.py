@@ -10,6 +10,7 @@ from api.main import create_app
 from cli.stack import ports
 from contracts.visibility import registration
 from infra.settings import Settings
+from tests.api.test_policy import routes
 from tests.architecture.source import ROOT, of, sources
 from tests.docs.codes import error_codes
 from tests.docs.pages import anchors, code, links, pages, rows
@@ -38,9 +39,10 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_endpoint_is_listed() -> None:
-    """Both ways: OpenAPI's operations are the rows of the table."""
+    """Both ways: OpenAPI's operations, and those for Temporal's UI, are the rows of the table."""
     app = create_app(Settings(token_key=KEY, vault_key=KEY))
     served = {f"{verb.upper()} {path}" for path, verbs in app.openapi()["paths"].items() for verb in verbs}
+    served |= {f"{verb} {route.path}" for route in routes() if not route.include_in_schema for verb in route.methods}
     assert served == {code(row[0]) for row in rows(API, "## Endpoints")}
 
 

@@ -24,8 +24,9 @@ def columns(served: Target) -> list[str]:
 
 
 def body_models() -> list[type[BaseModel]]:
-    """What the routes read their bodies into."""
-    found = [route.body_field.field_info.annotation for route in routes() if route.body_field is not None]
+    """What the routes of our own contract read their bodies into; the codec's, which write nothing, is Temporal's."""
+    ours = [route for route in routes() if route.include_in_schema]
+    found = [route.body_field.field_info.annotation for route in ours if route.body_field is not None]
     return [model for model in found if isinstance(model, type) and issubclass(model, BaseModel)]
 
 
