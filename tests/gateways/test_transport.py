@@ -177,8 +177,9 @@ async def test_a_refused_question_never_fails_a_payment(provider: str, client: h
 async def test_failures_are_logged_without_key_or_person(
     provider: str, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A logger used before by another test keeps the processors of its first use.
-    monkeypatch.setattr("activities.gateways.http._log", structlog.get_logger())
+    # Another test may have bound the logger already, or configured one that is silent.
+    loud = structlog.wrap_logger(structlog.PrintLogger(), wrapper_class=structlog.BoundLogger)
+    monkeypatch.setattr("activities.gateways.http._log", loud)
     body = f'{{"error":{{"type":"x","message":"{KEY} ada@example.test"}}}}'.encode()
     async with raw_server(says("500 Oops", body)) as url:
         with structlog.testing.capture_logs() as logs, pytest.raises(RailUnknown) as unknown:

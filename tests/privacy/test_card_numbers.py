@@ -16,8 +16,8 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, A
     for path, verbs in document["paths"].items():
         for method, operation in verbs.items():
             content = operation.get("requestBody", {}).get("content", {})
-            if "application/json" in content:
-                reference = content["application/json"]["schema"]["$ref"]
+            reference = content.get("application/json", {}).get("schema", {}).get("$ref")
+            if reference is not None:  # a webhook's body is the provider's own
                 yield method, path, document["components"]["schemas"][reference.rpartition("/")[2]]
 
 
