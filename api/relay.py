@@ -59,7 +59,7 @@ class Relay:
         self._wake = asyncio.Event()
         self._down = False
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._unnoted: list[tuple[OutboxMessage, Exception | None]] = []
+        self._unnoted: list[tuple[outbox.Leased, Exception | None]] = []
         """What became of the last batch, until the database has it: an outage of the database must not cost a lease."""
 
     async def round(self) -> int:
@@ -69,10 +69,10 @@ class Relay:
                 return await self._note()
             client = await self._link.client()
             async with self._database.transaction() as tx:
-                messages = await outbox.claim(tx, 1 if self._down else _BATCH, _LEASE)
+                leased = await outbox.claim(tx, 1 if self._down else _BATCH, _LEASE)
             outage = asyncio.Event()
-            outcomes = await asyncio.gather(*(self._attempt(client, message, outage) for message in messages))
-            self._unnoted = list(zip(messages, outcomes, strict=True))
+            outcomes = await asyncio.gather(*(self._attempt(client, each.message, outage) for each in leased))
+            self._unnoted = list(zip(leased, outcomes, strict=True))
             return await self._note()
         except TemporalDown as error:
             log.warning("relay.temporal_down", reason=str(error))
@@ -99,12 +99,13 @@ class Relay:
 
     async def _note(self) -> int:
         outcomes = self._unnoted
-        delivered = [message.id for message, failure in outcomes if failure is None]
+        delivered = [each.message.id for each, failure in outcomes if failure is None]
+        covered = [later for each, failure in outcomes if failure is None for later in each.covered]
         if outcomes:
             self._down = any(isinstance(failure, TemporalDown) for _, failure in outcomes) and not delivered
         async with self._database.transaction() as tx:
-            await outbox.mark_delivered(tx, delivered)
-            for message, failure in outcomes:
+            await outbox.mark_delivered(tx, delivered + covered)
+            for (message, _), failure in outcomes:
                 if failure is not None:
                     delay = outbox.backoff(message.attempts)
                     if isinstance(failure, TemporalDown):

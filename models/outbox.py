@@ -6,7 +6,7 @@ to the next one. Plain rows only, so that the relay process stays light; the tab
 
 import secrets
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg.rows import DictRow
 from psycopg.types.json import Jsonb
@@ -72,7 +72,13 @@ with due as materialized (
 )
 update outbox set attempts = attempts + 1, next_attempt_at = now() + %(lease)s
 from due where outbox.id = due.id
-returning outbox.*
+returning outbox.*, array(
+    select later.id from outbox later
+    where outbox.signal_name is not null and outbox.signal_payload is null
+      and later.tenant_id = outbox.tenant_id and later.mode = outbox.mode and later.order_key = outbox.order_key
+      and later.id > outbox.id and later.delivered_at is null
+      and later.kind = outbox.kind and later.signal_name = outbox.signal_name and later.signal_payload is null
+    limit 1000) as covered
 """
 
 _RELEASE = """
@@ -106,10 +112,21 @@ async def is_first(tx: Tx, order_key: str, row_id: int) -> bool:
     return await (await tx.execute(_EARLIER, (order_key, row_id))).fetchone() is None
 
 
-async def claim(tx: Tx, limit: int, lease: timedelta) -> list[OutboxMessage]:
+class Leased(NamedTuple):
+    """A message to deliver. `covered`: ids of later messages that this delivery makes superfluous.
+
+    A signal without a payload says "look at the rows" (ADR 0015), so one that is sent after others of its kind were
+    committed says it for them too: a backlog of a thousand webhooks is one wake-up.
+    """
+
+    message: OutboxMessage
+    covered: list[int]
+
+
+async def claim(tx: Tx, limit: int, lease: timedelta) -> list[Leased]:
     """Lease up to `limit` due messages, at most one per order key, oldest first. Safe among any number of relays."""
     rows = await (await tx.execute(_CLAIM, {"limit": limit, "lease": lease})).fetchall()
-    return [_message(row) for row in sorted(rows, key=lambda row: int(row["id"]))]
+    return [Leased(_message(row), row["covered"]) for row in sorted(rows, key=lambda row: int(row["id"]))]
 
 
 async def mark_delivered(tx: Tx, ids: list[int]) -> None:

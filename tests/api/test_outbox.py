@@ -91,14 +91,35 @@ async def test_two_relays_deliver_each_message_once_and_in_order(
         assert [n for each, n in sent if each == key] == list(range(10))
 
 
+async def test_a_wake_up_speaks_for_the_later_ones_committed_before_it_was_sent(
+    database: Database, relay_database: Database, scope: Scope
+) -> None:
+    """Fifty webhooks wait behind an outage: one wake-up. What carries a payload, or is committed later, is sent."""
+    sent: list[int] = []
+    late: list[int] = []
+    wake_up = message(scope, "inbox").model_copy(update={"signal_payload": None})
+
+    async def send(_: Client, each: OutboxMessage) -> None:
+        if not sent:
+            late.extend(await put(database, scope, wake_up))
+        sent.append(each.id)
+
+    first, *_ = await put(database, scope, *[wake_up] * 50)
+    (loaded,) = await put(database, scope, message(scope, "inbox", 7))
+    async with relaying(relay_database, send):
+        await until(lambda: len(sent) >= 3)
+        await asyncio.sleep(0.2)
+    assert sent == [first, loaded, *late]
+
+
 async def test_a_claim_never_waits_and_never_takes_twice(
     database: Database, relay_database: Database, scope: Scope
 ) -> None:
     ids = await put(database, scope, *(message(scope, f"e/{n}") for n in range(10)))
     lease = timedelta(seconds=30)
     async with relay_database.transaction() as one, relay_database.transaction() as two:
-        first = [each.id for each in await outbox.claim(one, 6, lease)]
-        second = [each.id for each in await outbox.claim(two, 6, lease)]
+        first = [each.message.id for each in await outbox.claim(one, 6, lease)]
+        second = [each.message.id for each in await outbox.claim(two, 6, lease)]
     assert len(first) == 6 and len(second) == 4
     assert sorted(first + second) == ids
     async with relay_database.transaction() as tx:
@@ -108,10 +129,10 @@ async def test_a_claim_never_waits_and_never_takes_twice(
 async def test_a_dead_relays_lease_runs_out(database: Database, relay_database: Database, scope: Scope) -> None:
     (row_id,) = await put(database, scope, message(scope, "e/1"))
     async with relay_database.transaction() as tx:
-        assert [each.id for each in await outbox.claim(tx, 5, timedelta(milliseconds=50))] == [row_id]
+        assert [each.message.id for each in await outbox.claim(tx, 5, timedelta(milliseconds=50))] == [row_id]
     await asyncio.sleep(0.1)
     async with relay_database.transaction() as tx:
-        assert [each.id for each in await outbox.claim(tx, 5, timedelta(seconds=5))] == [row_id]
+        assert [each.message.id for each in await outbox.claim(tx, 5, timedelta(seconds=5))] == [row_id]
 
 
 async def test_ids_of_one_key_follow_the_commits(database: Database, relay_database: Database, scope: Scope) -> None:
