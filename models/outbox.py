@@ -78,6 +78,7 @@ returning outbox.*, array(
       and later.tenant_id = outbox.tenant_id and later.mode = outbox.mode and later.order_key = outbox.order_key
       and later.id > outbox.id and later.delivered_at is null
       and later.kind = outbox.kind and later.signal_name = outbox.signal_name and later.signal_payload is null
+      and (later.payload - 'as_of') is not distinct from (outbox.payload - 'as_of')
     limit 1000) as covered
 """
 
@@ -116,7 +117,8 @@ class Leased(NamedTuple):
     """A message to deliver. `covered`: ids of later messages that this delivery makes superfluous.
 
     A signal without a payload says "look at the rows" (ADR 0015), so one that is sent after others of its kind were
-    committed says it for them too: a backlog of a thousand webhooks is one wake-up.
+    committed says it for them too: a backlog of a thousand webhooks is one wake-up. What they would start must be the
+    same, but for its time.
     """
 
     message: OutboxMessage

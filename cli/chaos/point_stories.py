@@ -18,7 +18,7 @@ Story = Callable[[World], Awaitable[None]]
 STORIES: Final[dict[str, Story]] = {}
 DRIVES: Final[dict[str, tuple[str, ...]]] = {}
 """Story → the activities it drives for certain."""
-PATIENCE_SECONDS: Final = 150
+PATIENCE_SECONDS: Final = 400
 _HELD, _PAGE = 200_000, 150_000
 _LOST_CALL_SECONDS: Final = 20
 """Longer than any call, and than the lease of an exclusive effect: whoever made it is dead or has been answered."""
