@@ -7,6 +7,6 @@ from tests.controls.guard import Edit, Guard
 _TESTS: Final = ("tests/domain/test_payment.py::test_terminal_is_terminal",)
 
 GUARDS: Final = (
-    Guard("unwatched", "", "", (Edit("domain/payment.py", "GIVE_UP_CHECKS = 10", "GIVE_UP_CHECKS = 9 + 1"),), _TESTS),
-    Guard("broken", "", "", (Edit("domain/payment.py", "GIVE_UP_CHECKS = 10", "import nothing_of_that_name"),), _TESTS),
+    Guard("unwatched", "", "", (Edit("domain/payment.py", "GIVE_UP_CHECKS = 14", "GIVE_UP_CHECKS = 13 + 1"),), _TESTS),
+    Guard("broken", "", "", (Edit("domain/payment.py", "GIVE_UP_CHECKS = 14", "import nothing_of_that_name"),), _TESTS),
 )

@@ -112,13 +112,13 @@ async def test_after_sending_an_effect_is_unknown_and_a_question_is_not(
 ) -> None:
     handle, code = FAILURES[failure]
     async with raw_server(handle) as url:
-        subject = rail(provider, client, url, timeout_seconds=0.5 if code == "timeout" else 2.0)
-        with pytest.raises(RailUnknown) as unknown:
-            await subject.start(order())
-        assert unknown.value.code == code
-        with pytest.raises(RailNotSent) as not_sent:
-            await subject.look_up(reference=REFERENCE, provider_id=None)
-        assert not_sent.value.code == code
+        # Half of the limit is for connecting, which on a busy machine can take its time even here.
+        subject = rail(provider, client, url, timeout_seconds=1.5 if code == "timeout" else 5.0)
+        effect, question = await asyncio.gather(
+            subject.start(order()), subject.look_up(reference=REFERENCE, provider_id=None), return_exceptions=True
+        )
+    assert isinstance(effect, RailUnknown) and effect.code == code, effect
+    assert isinstance(question, RailNotSent) and question.code == code, question
 
 
 async def test_no_connection_means_nothing_was_sent(provider: str, client: httpx.AsyncClient) -> None:
