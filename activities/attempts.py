@@ -20,20 +20,22 @@ from models.payment import Payment, PaymentAttempt, change_payment
 from models.user import get_user
 
 
-async def resolve_start(rail: PaymentRail, reference: str, found: Claim) -> RailAnswer | None:
+async def resolve_start(rail: PaymentRail, order: PaymentOrder, found: Claim) -> RailAnswer | None:
     """What became of a start whose answer was lost; None permits to send it (again).
 
     While the rail remembers its keys, the identical request is the look-up. Afterwards, and on rails without keys, our
     reference is looked up. Raises RailUnknown while an absence proves nothing: within the rail's grace period after the
-    last time it was sent.
+    last time it was sent. A hosted page moves no money by itself: where the reference is unique it may be asked for again
+    at once, and a payer need not wait.
     """
     able = rail.capabilities
     if able.resolution is Resolution.REPLAY and found.known_seconds < able.replay_lifetime.total_seconds():
         return None
-    answer = await rail.look_up(reference=reference, provider_id=None)
+    answer = await rail.look_up(reference=order.reference, provider_id=None)
     if answer.fact is not PaymentFact.ABSENT:
         return answer
-    if found.age_seconds < able.not_found_grace.total_seconds():
+    harmless = able.unique_reference and order.instrument is None
+    if found.age_seconds < able.not_found_grace.total_seconds() and not harmless:
         raise RailUnknown("absent_within_grace")
     return None
 

@@ -181,9 +181,9 @@ class PaymentSteps:
 
     async def _begin(self, subject: Subject, order: PaymentOrder) -> PaymentProgress:
         """Start the attempt, or find out what became of an earlier start."""
-        rail, reference = subject.rail, subject.attempt.reference
+        rail = subject.rail
         return await self.operate(
-            subject, "start", lambda: rail.start(order), lambda found: resolve_start(rail, reference, found)
+            subject, "start", lambda: rail.start(order), lambda found: resolve_start(rail, order, found)
         )
 
     async def operate(

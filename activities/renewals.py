@@ -86,7 +86,7 @@ class Renewals:
         )
 
         async def resolve(found: Claim) -> RailAnswer | None:
-            return await resolve_start(rail, attempt.reference, found)
+            return await resolve_start(rail, order, found)
 
         try:
             settled = await self._effects.run(effect, lambda: rail.start(order), resolve)

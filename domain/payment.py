@@ -121,7 +121,7 @@ GIVE_UP_CHECKS = 14
 """After this many look-ups an UNKNOWN outcome is also put before a person (about 17 hours on)."""
 # Slow to slow down in the first minutes: a payer waits, and an outage that is over should be over for them as well.
 _UNKNOWN_CHECKS = tuple(
-    timedelta(seconds=s) for s in (1, 2, 4, 8, 15, 15, 30, 30, 60, 300, 900, 3600, 14400, 43200)
+    timedelta(seconds=s) for s in (1, 2, 4, 8, 15, 15, 15, 30, 60, 300, 900, 3600, 14400, 43200)
 )  # fmt: skip
 _ACTION_CHECKS = tuple(timedelta(seconds=s) for s in (30, 120, 300, 900, 3600, 10800))
 

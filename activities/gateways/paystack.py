@@ -50,6 +50,7 @@ class PaystackRail:
         saved_instrument=True,
         resolution=Resolution.LOOKUP,
         not_found_grace=timedelta(seconds=60),
+        unique_reference=True,
     )
 
     def __init__(

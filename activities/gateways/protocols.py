@@ -175,6 +175,8 @@ class RailCapabilities(Message):
     authorization_lifetime: timedelta = timedelta(0)
     not_found_grace: timedelta = timedelta(0)
     """How long after the call "absent" proves nothing."""
+    unique_reference: bool = False
+    """A second start under a reference that is taken is refused as such, however soon it comes."""
     replay_lifetime: timedelta = timedelta(0)
     """For `REPLAY`: how long after the first call an identical request is still recognised. Later it would be a second
     effect: look up instead."""

@@ -104,7 +104,6 @@ async def at_the_opening_of_a_page(world: Stage) -> None:
     await world.until_true(
         lambda: world.faults_fired("paystack"), lambda fired: fired == len(FAULTS), "every first call is broken"
     )
-    await world.let_grace_pass()
     for each in made:
         await _pay_when_there_is_a_page(world, ada, each)
     await _captured_once(world, ada, campaign, made, "paystack")
