@@ -10,6 +10,7 @@ from activities.book import open_book, send
 from activities.effects import heartbeating
 from activities.errors import translated
 from activities.gateways.protocols import RailError
+from activities.hints import tells_nothing_new
 from activities.payment_facts import apply_fact
 from activities.rails import Rails
 from contracts.base import Scope
@@ -19,6 +20,7 @@ from contracts.payment import PaymentInput
 from domain.payment import AWAITS_PROVIDER, RefundStatus
 from infra.database import Database, Tx
 from models.clock import business_now
+from models.notification import any_queued
 from models.payment import PaymentAttempt, attempt_of_provider_id, get_attempt, get_payment, refunds_of
 from models.settlement import wake_lines
 from models.webhook import InboxEvent, due_events, seconds_to_next_event, settle_event
@@ -51,8 +53,8 @@ class InboxActivities:
                 if len(events) < BATCH:
                     break
             async with self._db.transaction(task.scope) as tx:
-                wait = await seconds_to_next_event(tx)
-        return InboxProgress(processed=processed, wait_seconds=wait if wait is None else max(wait, 1))
+                wait, notices = await seconds_to_next_event(tx), await any_queued(tx, INBOX)
+        return InboxProgress(processed=processed, wait_seconds=wait if wait is None else max(wait, 1), notices=notices)
 
     async def _process(self, scope: Scope, event: InboxEvent) -> None:
         assert event.id is not None
@@ -60,6 +62,9 @@ class InboxActivities:
             attempt = await self._attempt_of(tx, event)
             if attempt is None:
                 await self._keep_orphan(tx, event)
+                return
+            if tells_nothing_new(event, attempt):
+                await settle_event(tx, event.id, status="processed")
                 return
             payment = await get_payment(tx, attempt.payment_id)
             assert payment is not None

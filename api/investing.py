@@ -84,6 +84,7 @@ async def invest(unit: Unit, campaign_id: str, body: InvestRequest) -> Reply:
             payment_id=investment.payment_id,
             as_of=unit.as_of,
             settled_as=settled,
+            notices=settled is not None,
         ),
         search_attributes={ENTITY.name: investment.id, PROVIDER.name: body.provider},
         summary=f"investment {investment.id}",

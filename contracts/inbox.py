@@ -15,10 +15,14 @@ class InboxInput(Message):
 
 
 class InboxProgress(Message):
-    """What a pass did. `wait_seconds`: until the next stored event wants work; None when the inbox is empty."""
+    """What a pass did. `wait_seconds`: until the next stored event wants work; None when the inbox is empty.
+
+    `notices`: whether messages to people wait to be sent.
+    """
 
     processed: int
     wait_seconds: int | None = None
+    notices: bool = True
 
 
 class NotificationTask(Message):

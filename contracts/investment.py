@@ -11,6 +11,8 @@ class InvestmentInput(Message):
 
     `settled_as`: paid from the wallet, the money was held or moved in the ledger with the request, so there is nothing
     to collect.
+
+    `notices`: whether messages may be queued about the investment itself. Those about a payment are sent by its own process.
     """
 
     scope: Scope
@@ -18,6 +20,7 @@ class InvestmentInput(Message):
     payment_id: str
     as_of: datetime
     settled_as: InvestmentStatus | None = None
+    notices: bool = True
 
 
 class InvestmentResult(Message):

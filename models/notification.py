@@ -70,6 +70,12 @@ async def claim_queued(tx: Tx, subject_id: str, limit: int) -> list[Notification
     )
 
 
+async def any_queued(tx: Tx, subject_id: str) -> bool:
+    """Whether messages about a subject wait to be sent, or were interrupted while they were."""
+    query = """select 1 from notifications where subject_id = %s and status in ('queued', 'sending') limit 1"""
+    return await (await tx.execute(query, (subject_id,))).fetchone() is not None
+
+
 async def settle_notification(tx: Tx, notification_id: str, *, sent: bool, error_code: str | None = None) -> None:
     """Sent, or failed for good."""
     await tx.execute(

@@ -52,7 +52,8 @@ class InvestmentWorkflow:
         """Collect the payment, unless the wallet has paid already; then tell the investor."""
         status = input.settled_as or await self._collect()
         show(status)
-        await tell(input.scope, input.investment_id)
+        if input.notices:
+            await tell(input.scope, input.investment_id)
         return InvestmentResult(status=status)
 
     async def _collect(self) -> InvestmentStatus:

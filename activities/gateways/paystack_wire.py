@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import re
 from datetime import datetime
+from typing import Final
 
 from activities.gateways import fields, units
 from activities.gateways.fields import Json, Unreadable
@@ -221,6 +222,10 @@ def read_event(raw: bytes) -> WebhookEvent:
         )
     except Unreadable:
         raise SignatureRefused("malformed") from None
+
+
+ANNOUNCED: Final = {"charge.success": PaymentFact.CAPTURED}
+"""Events that say one thing about a payment and nothing else."""
 
 
 def _payment_of(kind: str, data: Json) -> tuple[str | None, str | None]:

@@ -9,6 +9,7 @@ import hmac
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from activities.gateways import fields, units
 from activities.gateways.fields import Json, Unreadable
@@ -232,6 +233,13 @@ def _parse_signature(header: str) -> tuple[str, list[bytes]]:
     if len(timestamps) != 1 or not _TIMESTAMP.fullmatch(timestamps[0]) or not 1 <= len(signatures) <= _SIGNATURES_MAX:
         raise SignatureRefused("malformed")
     return timestamps[0], signatures
+
+
+ANNOUNCED: Final = {
+    "payment_intent.amount_capturable_updated": PaymentFact.AUTHORIZED,
+    "payment_intent.succeeded": PaymentFact.CAPTURED,
+}
+"""Events that say one thing about a payment and nothing else, by the event types of Stripe's API reference."""
 
 
 def read_event(raw: bytes) -> WebhookEvent:

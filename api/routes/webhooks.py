@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 
 from activities.gateways.protocols import SignatureRefused, WebhookEvent
 from activities.gateways.registry import RailAccount, build_rail
+from activities.hints import tells_nothing_new
 from api.commands import Unit, run_unit
 from api.dependencies import PUBLIC
 from api.envelope import Envelope, api_router, success
@@ -27,7 +28,7 @@ from domain.payment import AWAITS_PROVIDER
 from infra.database import Database
 from models.payment import attempt_of_provider_id, get_attempt, get_payment
 from models.provider import ProviderAccount, account_by_endpoint, account_for_alias, sealing_purpose
-from models.webhook import InboxEvent, receive, refuse
+from models.webhook import InboxEvent, receive, refuse, settle_event
 
 log = structlog.get_logger(__name__)
 router = api_router(tags=["webhooks"])
@@ -114,7 +115,8 @@ async def _store(unit: Unit, account: ProviderAccount, event: WebhookEvent, raw:
         provider_id=event.provider_id,
         raw=raw,
     )
-    if await receive(unit.tx, row) is None:
+    stored = await receive(unit.tx, row)
+    if stored is None:
         return
     attempt = await get_attempt(unit.tx, event.reference) if event.reference else None
     if attempt is None and event.provider_id:
@@ -129,6 +131,9 @@ async def _store(unit: Unit, account: ProviderAccount, event: WebhookEvent, raw:
             search_attributes={ENTITY.name: payment.id},
             summary=f"payment {payment.id}",
         )
+        return
+    if attempt is not None and tells_nothing_new(row, attempt):
+        await settle_event(unit.tx, stored, status="processed")
         return
     await unit.signal_with_start(
         "InboxWorkflow",

@@ -1,0 +1,35 @@
+"""Webhooks that tell nothing new. Most events come after the answer to our own call, and say what it said.
+
+An event stays a hint: nothing is ever applied from it. What it announces is only compared with what a look-up or an answer
+has already proven, and where they agree, nobody needs to be asked again.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from activities.gateways import paystack_wire, stripe_wire
+from activities.gateways.protocols import PaymentFact
+from domain.payment import AttemptStatus
+from models.payment import PaymentAttempt
+from models.webhook import InboxEvent
+
+_ANNOUNCED: Final[Mapping[str, Mapping[str, PaymentFact]]] = {
+    "stripe": stripe_wire.ANNOUNCED,
+    "paystack": paystack_wire.ANNOUNCED,
+}
+_COVERED: Final[Mapping[AttemptStatus, frozenset[PaymentFact]]] = {
+    AttemptStatus.AUTHORIZED: frozenset({PaymentFact.AUTHORIZED}),
+    AttemptStatus.CAPTURED: frozenset({PaymentFact.AUTHORIZED, PaymentFact.CAPTURED}),
+}
+"""What an attempt in this state has been through."""
+
+
+def tells_nothing_new(event: InboxEvent, attempt: PaymentAttempt) -> bool:
+    """Whether the event announces what is known of this very attempt.
+
+    False for every kind that could mean more (refunds, disputes, cancellations, failures), and for a payment the provider
+    knows by another id: that would be a second one under our reference.
+    """
+    fact = _ANNOUNCED.get(event.provider, {}).get(event.kind)
+    same = event.provider_id is not None and event.provider_id == attempt.provider_id
+    return fact is not None and same and fact in _COVERED.get(attempt.status, ())
