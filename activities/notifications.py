@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from activities.effects import heartbeating
 from contracts.base import Scope
 from contracts.inbox import NotificationTask
 from domain.money import format_money
@@ -44,15 +45,15 @@ class NotificationActivities:
         A message whose sending was interrupted is sent again under the same Message-ID: mail has no other key.
         """
         sent = 0
-        for _ in range(MAX_BATCHES):
-            async with self._db.transaction(task.scope) as tx:
-                waiting = await claim_queued(tx, task.subject_id, BATCH)
-                people = {each.user_id: await get_user(tx, each.user_id) for each in waiting}
-            for message in waiting:
-                sent += await self._send(task.scope, message, people[message.user_id])
-            activity.heartbeat(sent)
-            if len(waiting) < BATCH:
-                break
+        async with heartbeating():
+            for _ in range(MAX_BATCHES):
+                async with self._db.transaction(task.scope) as tx:
+                    waiting = await claim_queued(tx, task.subject_id, BATCH)
+                    people = {each.user_id: await get_user(tx, each.user_id) for each in waiting}
+                for message in waiting:
+                    sent += await self._send(task.scope, message, people[message.user_id])
+                if len(waiting) < BATCH:
+                    break
         return sent
 
     async def _send(self, scope: Scope, message: Notification, user: User | None) -> int:

@@ -23,11 +23,12 @@ from models import outbox
 
 log = structlog.get_logger(__name__)
 
-_BATCH = 50
+_BATCH = 20
 _AT_ONCE = 10
 _POLL_SECONDS = 1
-_LEASE = timedelta(seconds=30)
-"""Longer than a whole batch may take; after it, another relay may deliver the message again."""
+_LEASE = timedelta(seconds=15)
+"""Longer than a whole batch may take (two turns of five seconds each); after it, another relay may deliver the message
+again. What a relay that died had leased waits for so long."""
 _OUTAGE_DELAY_MAX = timedelta(seconds=5)
 
 Send = Callable[[Client, OutboxMessage], Awaitable[None]]

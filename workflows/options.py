@@ -54,6 +54,7 @@ BATCH: Final = Preset(
 
 NOTIFY: Final = Preset(
     start_to_close_timeout=timedelta(seconds=30),
+    heartbeat_timeout=timedelta(seconds=5),
     schedule_to_close_timeout=timedelta(hours=1),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5)),
 )

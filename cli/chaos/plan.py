@@ -78,6 +78,8 @@ class Seen:
     claims: int
     """How many payments the provider has under this pledge that hold its money, or took it and did not give it back."""
     payment_id: str = ""
+    held_in_time: bool = False
+    """Whether its money was held before its campaign's deadline."""
 
 
 class Story(ABC):

@@ -169,6 +169,8 @@ class Settling(Investing):
 
     early = True
     goal: ClassVar[int] = _PLENTY
+    settled: ClassVar[frozenset[str]]
+    """How a pledge ends that was held when the deadline came."""
     refusals = frozenset({"campaign_closed"})
 
     async def prepare(self, crowd: Crowd, chaos_seconds: float) -> None:
@@ -179,6 +181,14 @@ class Settling(Investing):
             cap={"amount": _PLENTY, "currency": "NGN"},
         )  # fmt: skip
 
+    def judge(self, flow: Flow, seen: Evidence) -> list[Amiss]:
+        """What was held in time has one end only; the wide choice is for those that came late or never."""
+        found = super().judge(flow, seen)
+        row = seen.investments.get(flow.subject or "")
+        if row is not None and row.held_in_time and row.status not in self.settled:
+            found.append(Amiss("wrong", flow, f"was held at the deadline and is {row.status}"))
+        return found
+
 
 class Funded(Settling):
     """The goal is reached: everything held is captured. What was not yet held at the deadline is released."""
@@ -187,6 +197,7 @@ class Funded(Settling):
     campaign = "funded"
     goal = 1_000
     ends = frozenset({"captured", "canceled", "expired", "failed", "refunded"})
+    settled = frozenset({"captured"})
 
 
 class Released(Settling):
@@ -195,3 +206,4 @@ class Released(Settling):
     name, weight = "settle.released", 6
     campaign = "missed"
     ends = frozenset({"canceled", "expired", "failed", "refunded"})
+    settled = frozenset({"canceled"})

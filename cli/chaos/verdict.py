@@ -17,8 +17,12 @@ from infra.temporal import connect
 _POLL_SECONDS: Final = 0.5
 _ROWS: Final = """
 select i.id, i.payment_id, i.status, i.amount_minor as amount,
-       coalesce(l.ledger, 0)::bigint as ledger, coalesce(l.postings, 0)::int as postings
+       coalesce(l.ledger, 0)::bigint as ledger, coalesce(l.postings, 0)::int as postings,
+       exists (select from timeline t
+                where t.tenant_id = i.tenant_id and t.mode = i.mode and t.entity_id = i.id
+                  and t.event = 'investment_held' and t.recorded_at < c.deadline_at) as held_in_time
   from investments i
+  join campaigns c on c.tenant_id = i.tenant_id and c.mode = i.mode and c.id = i.campaign_id
   left join lateral (
        select sum(-e.amount_minor) as ledger, count(distinct t.id) as postings
          from payment_attempts a
@@ -110,7 +114,16 @@ class Judge:
         rows = await self._read(_ROWS)
         return Evidence(
             {
-                row["id"]: Seen(row["status"], row["amount"], row["ledger"], row["postings"], 0, 0, row["payment_id"])
+                row["id"]: Seen(
+                    row["status"],
+                    row["amount"],
+                    row["ledger"],
+                    row["postings"],
+                    0,
+                    0,
+                    row["payment_id"],
+                    row["held_in_time"],
+                )
                 for row in rows
             }
         )

@@ -36,7 +36,7 @@ async def no_worker(stack: Stack) -> AsyncIterator[None]:
 
 
 async def rested(world: Stage) -> None:
-    """Nothing is owed any more, with patience for the time-outs by which deaths are noticed (a mail's is half a minute)."""
+    """Nothing is owed any more, with patience for the time-outs by which deaths are noticed."""
     for _ in range(5):
         with contextlib.suppress(StoryFailed):
             await world.until_rest()

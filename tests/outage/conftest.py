@@ -41,7 +41,7 @@ async def world(stack: Stack, temporal: Client) -> AsyncIterator[World]:
     for part in stack.snapshots():
         await in_thread(stack.start, part.name)
     try:
-        await until(lambda: nothing_waits(made), "the outbox is empty (a dead relay's lease is half a minute)")
+        await until(lambda: nothing_waits(made), "the outbox is empty (a dead relay's lease is 15 s)")
         await judge(made, temporal)
     finally:
         await made.close()
