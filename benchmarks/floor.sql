@@ -1,5 +1,6 @@
 -- The bare ledger: one double-entry posting as one function call that locks in id order and keeps balances, and the same
--- for a batch. No tenant, no idempotency key, no currency, no bounds, no holds, no row-level security, no triggers.
+-- for a batch. One index more than the keys: without it no ledger lists an account's entries. No tenant, no idempotency
+-- key, no currency, no bounds, no holds, no row-level security, no triggers.
 
 create schema bare;
 
@@ -12,6 +13,7 @@ create table bare.entries (
     amount bigint not null,
     primary key (transaction_id, leg)
 );
+create index entries_account on bare.entries (account_id, transaction_id);
 insert into bare.accounts (id) select generate_series(0, 9999);
 
 create function bare.post(p_debit bigint, p_credit bigint, p_amount bigint) returns bigint language plpgsql as $$

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 
 from domain.errors import Conflict, InvalidRequest, NotFound
@@ -20,6 +21,9 @@ from domain.money import CURRENCIES, MAX_AMOUNT, Money
 
 HOT_STRIPES = 16
 """Balance rows of an account that many writers touch at once."""
+
+_REMEMBERED = 4096
+"""How many accounts of each kind a process keeps ready, checked once: most postings name accounts named before."""
 
 _CODE = re.compile(r"[a-z_]+(:[A-Za-z0-9_.-]{1,80})*:[A-Z]{3}")
 _KEY = re.compile(r"[\x21-\x7e]{1,300}")
@@ -64,6 +68,7 @@ class AccountSpec:
             raise InvalidPosting(f"not an account code of {self.currency}: {self.code!r}")
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def provider_clearing(provider: str, currency: str) -> AccountSpec:
     """What a payment provider holds for us: grows when a payer pays, falls by refunds and payouts. Unbounded, hot."""
     return AccountSpec(
@@ -71,11 +76,13 @@ def provider_clearing(provider: str, currency: str) -> AccountSpec:
     )
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def wallet(user_id: str, currency: str) -> AccountSpec:
     """What we owe one user. Bounded: nobody spends what is not there."""
     return AccountSpec(f"wallet:{user_id}:{currency}", currency, AccountKind.LIABILITY, bounded=True)
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def escrow(campaign_id: str, currency: str) -> AccountSpec:
     """What investors have put into one campaign. Bounded, and hot: everybody pays into it in its last hour."""
     return AccountSpec(

@@ -1,6 +1,6 @@
 """The ledger's tables and the only writer of money.
 
-Four tables, all written by the database function `ledger_post` (migrations/sql/ledger.sql): the app role may read them
+Four tables, all written by the database function `ledger_post` (migrations/sql/ledger_posting.sql): the app role may read them
 and call it, nothing else. A caller builds a `Posting` with a template of `domain/accounts.py` and hands it to `post` or
 `post_many` inside its own transaction, so money and the rows that describe it commit together.
 
@@ -22,7 +22,6 @@ from sqlmodel import Field
 
 from domain.accounts import (
     AccountKind,
-    AccountSpec,
     AlreadyReversed,
     ExceedsHold,
     HoldExpired,
@@ -149,32 +148,35 @@ def _texts(values: Sequence[str | None]) -> str:
     return _array([None if v is None else '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values])
 
 
-def _arguments(postings: Sequence[Posting]) -> tuple[str, ...]:
+def _column(values: Sequence[object]) -> str | None:
+    """An array that few postings fill: None when none does, which neither side then reads."""
+    return None if all([value is None for value in values]) else _array(values)
+
+
+def _arguments(postings: Sequence[Posting]) -> tuple[str | None, ...]:
     """The parallel arrays of `ledger_post`. Text literals: ten times cheaper to build than lists are to adapt."""
-    accounts: dict[str, tuple[int, AccountSpec]] = {}
-    legs: list[tuple[int, int, int]] = []
-    for number, posting in enumerate(postings, start=1):
-        for leg in posting.legs:
-            account, _ = accounts.setdefault(leg.account.code, (len(accounts) + 1, leg.account))
-            legs.append((number, account, leg.amount_minor))
-    specs = [spec for _, spec in accounts.values()]
+    legs = [(number, leg) for number, posting in enumerate(postings, start=1) for leg in posting.legs]
+    accounts = {leg.account.code: leg.account for _, leg in legs}
+    positions = {code: position for position, code in enumerate(accounts, start=1)}
+    specs = accounts.values()
+    targets = [p.target for p in postings]
     return (
         _texts([p.key for p in postings]),
         _array([p.event for p in postings]),
         _array([p.phase.value for p in postings]),
         _array([p.payload_hash for p in postings]),
         _array([p.effective_at.isoformat() for p in postings]),
-        _array([p.expires_at and p.expires_at.isoformat() for p in postings]),
-        _texts([p.target for p in postings]),
-        _array([p.amount and p.amount.amount_minor for p in postings]),
-        _array([p.amount and p.amount.currency for p in postings]),
+        _column([p.expires_at and p.expires_at.isoformat() for p in postings]),
+        None if not any(targets) else _texts(targets),
+        _column([p.amount and p.amount.amount_minor for p in postings]),
+        _column([p.amount and p.amount.currency for p in postings]),
         _array([s.code for s in specs]),
         _array([s.kind.value for s in specs]),
         _array([s.bounded for s in specs]),
         _array([s.stripes for s in specs]),
-        _array([leg[0] for leg in legs]),
-        _array([leg[1] for leg in legs]),
-        _array([leg[2] for leg in legs]),
+        _array([number for number, _ in legs]),
+        _array([positions[leg.account.code] for _, leg in legs]),
+        _array([leg.amount_minor for _, leg in legs]),
     )
 
 
@@ -193,7 +195,8 @@ async def post_many(tx: Tx, postings: Sequence[Posting]) -> list[PostedTransacti
     """
     unique: dict[str, Posting] = {}
     for posting in postings:
-        if unique.setdefault(posting.key, posting).payload_hash != posting.payload_hash:
+        first = unique.setdefault(posting.key, posting)
+        if first is not posting and first.payload_hash != posting.payload_hash:
             raise LedgerKeyConflict(f"key {posting.key} stands for two postings")
     if not unique:
         return []

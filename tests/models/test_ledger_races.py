@@ -186,6 +186,24 @@ async def test_a_batch_takes_keys_and_accounts_in_order(database: Database, scop
         assert (await ledger.balance(tx, "provider:stripe:NGN")).posted_minor == (4 if what == "keys" else 6)
 
 
+async def test_a_batch_locks_balances_in_the_order_of_their_accounts(database: Database, scope: Scope) -> None:
+    """As a single posting does: one that waits for the second account has not locked the third."""
+
+    def into(n: int, provider: str) -> Posting:
+        key, amount = f"{provider}{n}", ngn(1)
+        return accounts.deposit_captured(key, provider=provider, user_id=f"usr_{n}", amount=amount, as_of=DAY)
+
+    for n in range(4):
+        await attempt(database, scope, into(n, "opener"))
+    await attempt(database, scope, into(0, "first"), into(0, "second"))
+    async with database.transaction(scope) as tx:
+        await ledger.post(tx, into(2, "first"))
+        batch = asyncio.create_task(attempt(database, scope, *(into(n, "second") for n in (3, 2, 1))))
+        await until_somebody_waits(tx)
+        await ledger.post(tx, into(3, "first"))
+    assert await batch
+
+
 async def test_opening_the_same_accounts_at_once(database: Database, scope: Scope) -> None:
     """Each batch opens the same accounts in an order of its own."""
     users = [f"new_{i}" for i in range(400)]
