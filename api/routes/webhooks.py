@@ -16,7 +16,8 @@ from activities.gateways.protocols import SignatureRefused, WebhookEvent
 from activities.gateways.registry import RailAccount, build_rail
 from api.commands import Unit, run_unit
 from api.dependencies import PUBLIC
-from api.envelope import Envelope, api_router, success
+from api.envelope import Envelope, success
+from api.routing import api_router
 from contracts.base import Mode, Scope
 from contracts.ids import workflow_id
 from contracts.inbox import InboxInput
