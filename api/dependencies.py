@@ -15,7 +15,8 @@ from domain.errors import Forbidden
 from infra.database import Database
 from models.user import active_role
 
-_BEARER = HTTPBearer(auto_error=False, scheme_name="AccessToken", bearerFormat="JWT")
+BEARER = HTTPBearer(auto_error=False, scheme_name="AccessToken", bearerFormat="JWT")
+"""Reads the header `Authorization: Bearer …`; None without one."""
 
 
 class Allowed:
@@ -26,7 +27,7 @@ class Allowed:
         self.action = action
 
     async def __call__(
-        self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)]
+        self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
     ) -> Principal:
         """The caller, with the role the user has now. Raises InvalidToken or Forbidden."""
         principal = await authenticate(request, credentials)

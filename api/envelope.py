@@ -1,4 +1,4 @@
-"""The shape of requests and answers: strict fields in, the success envelope out, opaque cursors, and the strict route.
+"""The shape of requests and answers: strict fields in, the success envelope out, opaque cursors, and strict JSON.
 
 The JSON that Python would let through is refused here, before any model sees it: NaN and Infinity, numbers beyond
 float, duplicate keys, lone surrogates, bad UTF-8 (400 `malformed_json`), U+0000, which Postgres cannot store (422
@@ -9,14 +9,11 @@ import base64
 import json
 import math
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, NoReturn, TypeVar
 
-from fastapi import APIRouter
-from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -28,6 +25,7 @@ MAX_AMOUNT = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly."""
 _DEPTH_MAX = 32
 _CURSOR_MAX = 512
+_JSON = json.JSONEncoder(separators=(",", ":"))
 
 T = TypeVar("T")
 
@@ -105,10 +103,14 @@ def _plain(data: Any) -> Any:
     return data
 
 
+def _meta(request_id: str, more: dict[str, Any]) -> dict[str, Any]:
+    stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"request_id": request_id, "timestamp": stamp, **more}
+
+
 def envelope(request_id: str, data: Any, **meta: Any) -> dict[str, Any]:
     """The success body around `data` (a model, a dict, or a list of these)."""
-    stamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {"success": True, "data": _plain(data), "meta": {"request_id": request_id, "timestamp": stamp, **meta}}
+    return {"success": True, "data": _plain(data), "meta": _meta(request_id, meta)}
 
 
 def success(request: Request, data: Any, status: int = 200) -> JSONResponse:
@@ -119,6 +121,12 @@ def success(request: Request, data: Any, status: int = 200) -> JSONResponse:
 def page(request: Request, rows: Sequence[Any], next_cursor: str | None) -> JSONResponse:
     """A success answer with a page of a list; `next_cursor` None on the last page."""
     return JSONResponse(envelope(request_id_of(request), list(rows), next_cursor=next_cursor))
+
+
+def document(request: Request, data: str, **meta: Any) -> Response:
+    """A success answer around `data` that is JSON text already; put together as text, so that nothing is parsed."""
+    body = f'{{"success":true,"data":{data},"meta":{_JSON.encode(_meta(request_id_of(request), meta))}}}'
+    return Response(body.encode(), media_type="application/json")
 
 
 def encode_cursor(*parts: str | int) -> str:
@@ -208,26 +216,3 @@ def _check_text(text: str) -> None:
     if holds_card_number(text):
         refusal = "Text must not contain a card number. Cards are entered on the payment provider's page only."
         raise InvalidRequest("card_number", refusal)
-
-
-class StrictRoute(APIRoute):
-    """A route whose JSON body is read by `parse_json`; another content type is 415."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler, given the parsed body in advance: it finds it in the request's cache."""
-        handle = super().get_route_handler()
-
-        async def strict(request: Request) -> Response:
-            if self.body_field is not None and (raw := await request.body()):
-                media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-                if media_type != "application/json":
-                    raise HTTPException(415)
-                request._json = parse_json(raw)
-            return await handle(request)
-
-        return strict
-
-
-def api_router(**options: Any) -> APIRouter:
-    """A router whose routes are strict. Every router of the product is made here."""
-    return APIRouter(route_class=StrictRoute, **options)

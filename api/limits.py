@@ -13,7 +13,6 @@ from urllib.parse import unquote_to_bytes
 from uuid import uuid4
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import problem
@@ -22,13 +21,19 @@ from domain.cards import holds_card_number
 log = structlog.get_logger(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}")
+_PLAIN = re.compile(rb"[!-$&-~]*")
+"""A path or query that needs no decoding to be judged: printable ASCII without `%`."""
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f]")
 _CLOSE = {"Connection": "close"}
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-}
-_JSON_POLICY = "default-src 'none'; frame-ancestors 'none'"
+_ALWAYS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_HSTS = (b"strict-transport-security", b"max-age=31536000")
+_UNLESS_SET = (b"cache-control", b"no-store")
+_JSON_POLICY = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_Header = tuple[bytes, bytes]
 
 
 class _Refused(Exception):
@@ -47,20 +52,21 @@ class Limits:
     """The middleware. `body_max` in bytes, `body_seconds` for the whole body; `https` adds HSTS."""
 
     def __init__(self, app: ASGIApp, *, body_max: int, body_seconds: float, https: bool = False) -> None:
-        self._app, self._body_max, self._body_seconds, self._https = app, body_max, body_seconds, https
+        self._app, self._body_max, self._body_seconds = app, body_max, body_seconds
+        self._headers = (*_ALWAYS, _HSTS) if https else _ALWAYS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request; other ASGI traffic (lifespan) passes."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        answer = _Answer(send, _request_id(headers), https=self._https)
+        headers: dict[bytes, bytes] = dict(reversed(scope["headers"]))  # of a repeated one the first counts
+        answer = _Answer(send, _request_id(headers), self._headers)
         scope.setdefault("state", {})["request_id"] = answer.request_id
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=answer.request_id)
         try:
-            _check_encodings(scope, headers)
+            _check_encodings(scope)
             body = await self._read(headers, receive)
             await self._app(scope, _replay(body, receive), answer.send)
         except _Refused as refused:
@@ -76,15 +82,15 @@ class Limits:
         finally:
             answer.log(scope)
 
-    async def _read(self, headers: Headers, receive: Receive) -> bytes | None:
+    async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body, or None when there is none. Raises _Refused before reading more than the limit."""
-        encoding = headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding not in (b"", b"identity"):
             raise _Refused(415, "unsupported_content_encoding", "Send the body without Content-Encoding.")
-        length = headers.get("content-length")
-        if length is None and "transfer-encoding" not in headers:
+        length = headers.get(b"content-length")
+        if length is None and b"transfer-encoding" not in headers:
             return None
-        if length is not None and (not length.isdecimal() or len(length) > 18 or int(length) > self._body_max):
+        if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > self._body_max):
             raise self._too_large()
         try:
             async with asyncio.timeout(self._body_seconds):
@@ -111,43 +117,51 @@ class Limits:
 class _Answer:
     """The way back to the client: adds the headers, remembers the status for the log."""
 
-    def __init__(self, send: Send, request_id: str, *, https: bool) -> None:
-        self._send, self.request_id, self._https = send, request_id, https
+    def __init__(self, send: Send, request_id: str, headers: tuple[_Header, ...]) -> None:
+        self._send, self.request_id = send, request_id
+        self._headers = ((b"x-request-id", request_id.encode()), *headers)
         self.status, self.started, self._begun = 0, False, time.perf_counter_ns()
 
     async def send(self, message: Message) -> None:
         """Forward one ASGI message."""
         if message["type"] == "http.response.start":
             self.started, self.status = True, message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-Id"] = self.request_id
-            for name, value in _HEADERS.items():
-                headers[name] = value
-            headers.setdefault("Cache-Control", "no-store")
-            if headers.get("content-type", "").startswith("application/"):
-                headers.setdefault("Content-Security-Policy", _JSON_POLICY)
-            if self._https:
-                headers["Strict-Transport-Security"] = "max-age=31536000"
+            message["headers"] = self._with_ours(list(message["headers"]))
         await self._send(message)
+
+    def _with_ours(self, headers: list[_Header]) -> list[_Header]:
+        """The application's headers and ours; ours stand for each name that both have, but for the last two."""
+        given = dict(headers)
+        if not given.keys().isdisjoint(name for name, _ in self._headers):
+            ours = {name for name, _ in self._headers}
+            headers = [header for header in headers if header[0] not in ours]
+        headers += self._headers
+        if _UNLESS_SET[0] not in given:
+            headers.append(_UNLESS_SET)
+        if _JSON_POLICY[0] not in given and given.get(b"content-type", b"").startswith(b"application/"):
+            headers.append(_JSON_POLICY)
+        return headers
 
     def log(self, scope: Scope) -> None:
         """The access log: the route's pattern where there is one, never the query."""
         route: Any = scope.get("route")
         path = getattr(route, "path", None) or "-"
         elapsed_us = (time.perf_counter_ns() - self._begun) // 1000
-        level = "warning" if self.status >= 500 else "info"
-        getattr(log, level)("request", method=scope["method"], path=path, status=self.status, microseconds=elapsed_us)
+        write = log.warning if self.status >= 500 else log.info
+        write("request", method=scope["method"], path=path, status=self.status, microseconds=elapsed_us)
 
 
-def _request_id(headers: Headers) -> str:
+def _request_id(headers: dict[bytes, bytes]) -> str:
     """The client's own, if it is fit for logs and headers: it stands on every log line."""
-    given = headers.get("x-request-id", "")
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
     return given if _REQUEST_ID.fullmatch(given) and not holds_card_number(given) else f"req_{uuid4().hex}"
 
 
-def _check_encodings(scope: Scope, headers: Headers) -> None:
+def _check_encodings(scope: Scope) -> None:
     """Path and query must be UTF-8 without U+0000; header values without control characters."""
     for raw in (scope.get("raw_path") or b"", scope.get("query_string") or b""):
+        if _PLAIN.fullmatch(raw):
+            continue
         text = unquote_to_bytes(raw.replace(b"+", b" "))
         if b"\x00" in text:
             raise _Refused(422, "invalid_text", "Text must not contain the character U+0000.")
@@ -155,8 +169,8 @@ def _check_encodings(scope: Scope, headers: Headers) -> None:
             text.decode("utf-8")
         except UnicodeDecodeError as error:
             raise _Refused(400, "malformed_url", "The URL is not valid UTF-8.") from error
-    for _, value in headers.raw:
-        if any(byte < 0x20 and byte != 0x09 for byte in value):
+    for _, value in scope["headers"]:
+        if _CONTROL.search(value):
             raise _Refused(400, "malformed_header", "A header holds a control character.")
 
 

@@ -36,13 +36,13 @@ from infra.outgoing import http_client
 from infra.settings import Settings
 from models.clock import business_now
 
-ROUTERS = (
-    health.router,
+ROUTERS = (  # tried in this order: what is asked most often comes first
     auth.router,
-    campaigns.router,
     investments.router,
+    campaigns.router,
     payments.router,
     ledger.router,
+    health.router,
     webhooks.router,
     clock.router,
     operations.router,

@@ -1,12 +1,13 @@
-"""What the API shows of campaigns, investments, payments and the rest: closed models, so a new column is never exposed."""
+"""What the API shows of campaigns, investments, payments and the rest: closed models, so a new column is never exposed.
 
-from collections.abc import Sequence
+Answers to commands are made here, from rows; reads answer with the same documents made by Postgres (`models/pages.py`).
+"""
+
 from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
 
-from api.envelope import encode_cursor
 from contracts.base import Scope
 from contracts.ids import workflow_id
 from contracts.payment import NextAction
@@ -15,8 +16,7 @@ from domain.investment import InvestmentStatus
 from domain.payment import WALLET, PaymentStatus
 from models.campaign import Campaign
 from models.investment import Investment
-from models.payment import Payment, PaymentAttempt, Refund
-from models.timeline import TimelineEntry
+from models.payment import Payment
 
 
 class MoneyView(BaseModel):
@@ -123,12 +123,7 @@ class PaymentView(BaseModel):
     timeline: list[TimelineView] | None = None
 
 
-def timeline_view(entries: Sequence[TimelineEntry]) -> list[TimelineView]:
-    """In the order they were recorded."""
-    return [TimelineView(at=each.at, event=each.event, detail=each.detail) for each in entries]
-
-
-def campaign_view(scope: Scope, row: Campaign, story: Sequence[TimelineEntry] | None = None) -> CampaignView:
+def campaign_view(scope: Scope, row: Campaign) -> CampaignView:
     """One campaign as anybody of the tenant sees it."""
 
     def money(amount_minor: int) -> MoneyView:
@@ -149,13 +144,10 @@ def campaign_view(scope: Scope, row: Campaign, story: Sequence[TimelineEntry] | 
         held=money(row.held_minor),
         captured=money(row.captured_minor),
         workflow_id=workflow_id("campaign", scope, row.id),
-        timeline=None if story is None else timeline_view(story),
     )  # fmt: skip
 
 
-def investment_view(
-    scope: Scope, row: Investment, payment: Payment | None = None, story: Sequence[TimelineEntry] | None = None
-) -> InvestmentView:
+def investment_view(scope: Scope, row: Investment, payment: Payment | None = None) -> InvestmentView:
     """One pledge; with its payment where the reader wants to know what happens next."""
     return InvestmentView(
         **row.model_dump(
@@ -166,17 +158,10 @@ def investment_view(
         blocked_reason=payment.blocked_reason if payment else None,
         next_action_at=payment.next_action_at if payment else None,
         workflow_id=workflow_id("investment", scope, row.id),
-        timeline=None if story is None else timeline_view(story),
     )
 
 
-def payment_view(
-    scope: Scope,
-    row: Payment,
-    attempts: Sequence[PaymentAttempt] | None = None,
-    refunds: Sequence[Refund] | None = None,
-    story: Sequence[TimelineEntry] | None = None,
-) -> PaymentView:
+def payment_view(scope: Scope, row: Payment) -> PaymentView:
     """One payment."""
 
     def money(amount_minor: int) -> MoneyView:
@@ -191,23 +176,4 @@ def payment_view(
         refunded=money(row.refunded_minor),
         next_action=NextAction.model_validate(row.next_action) if row.next_action else None,
         workflow_id=None if row.provider == WALLET else workflow_id("payment", scope, row.id),
-        attempts=None if attempts is None else [AttemptView(**each.model_dump()) for each in attempts],
-        refunds=None
-        if refunds is None
-        else [
-            RefundView(
-                id=each.id,
-                amount=money(each.amount_minor),
-                reason=each.reason,
-                status=each.status,
-                created_at=each.created_at,
-            )
-            for each in refunds
-        ],
-        timeline=None if story is None else timeline_view(story),
     )
-
-
-def next_page(rows: Sequence[Campaign | Investment | Payment], limit: int) -> str | None:
-    """The cursor of a newest-first list, None when this page was the last."""
-    return encode_cursor(rows[-1].created_at.isoformat(), rows[-1].id) if len(rows) == limit else None

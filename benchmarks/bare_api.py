@@ -1,23 +1,41 @@
-"""The bare HTTP service: FastAPI over raw psycopg, and a page that Postgres builds as JSON. No token, no tenant's rules.
+"""The bare HTTP service: FastAPI over raw psycopg. One row through a response model, and a page that Postgres builds as JSON.
 
-`BENCH_DATABASE_URL` names the database; run by uvicorn as `benchmarks.bare_api:app`.
+The documents are the product's own, field by field (`benchmarks/http.py` compares them before it measures). Left out: the
+token, the caller's role, tenants (it runs as a role that row-level security does not bind), request ids and security
+headers, the limits, the log line, and the envelope. `BENCH_DATABASE_URL` names the database.
 """
 
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 
 from fastapi import FastAPI
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
+from pydantic import BaseModel
 
+_ROW = "select id, email, name, role, created_at from users where id = %s"
 _PAGE = """
-select coalesce(json_agg(p), '[]')::text as page from (
-    select id, campaign_id, status, amount_minor, currency, created_at from investments
-     where investor_id = %s order by created_at desc, id desc limit 50) p
+select '[' || coalesce(string_agg(row_to_json(p)::text, ','), '') || ']' as page from (
+    select id, campaign_id, investor_id, payment_id, provider,
+           json_build_object('amount', amount_minor, 'currency', currency) as amount, status, null as next_action,
+           null as blocked_reason, null as next_action_at,
+           'investment/' || tenant_id || '/' || mode || '/' || id as workflow_id, created_at, null as timeline
+      from investments where investor_id = %s order by created_at desc, id desc limit 50) p
 """
+
+
+class User(BaseModel):
+    """The row."""
+
+    id: str
+    email: str
+    name: str
+    role: str
+    created_at: datetime
 
 
 @asynccontextmanager
@@ -32,14 +50,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(lifespan=_lifespan)
 
 
-@app.get("/row/{user_id}")
-async def row(user_id: str) -> JSONResponse:
+@app.get("/row/{user_id}", response_model=User)
+async def row(user_id: str) -> DictRow | None:
     """One row by its id."""
     async with app.state.pool.connection() as connection:
-        found = await (
-            await connection.execute("select id, name, role from users where id = %s", (user_id,))
-        ).fetchone()
-    return JSONResponse(found)
+        found: DictRow | None = await (await connection.execute(_ROW, (user_id,))).fetchone()
+    return found
 
 
 @app.get("/page/{user_id}")

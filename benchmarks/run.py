@@ -1,7 +1,7 @@
 """`make bench`: every ratio side by side, how soon the stack is ready, and what the processes weigh under load.
 
 Writes `var/bench.json` and prints a table; a ratio more than a fifth worse than the committed table of
-docs/performance.md is red. `--write` puts this run's table there.
+docs/performance.md is red. `--only http` runs one group, `--write` puts this run's table there.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +28,8 @@ _PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 _BLOCK = re.compile(r"(<!-- bench -->\n).*?(<!-- /bench -->)", re.DOTALL)
 _WORSE = 0.8
 _WEIGHED = ("worker", "api")
+_GROUPS = {"flows": flows, "http": http, "ledger": ledger}
+_WIDTH = 100
 
 
 def main() -> None:
@@ -34,7 +37,10 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--var", type=Path, default=Path("var"))
     arguments.add_argument("--write", action="store_true", help="put the table into docs/performance.md")
+    arguments.add_argument("--only", choices=_GROUPS, help="measure this group alone")
     given = arguments.parse_args()
+    if given.write and given.only:
+        arguments.error("--write needs every group")
     console = Console()
     directory = given.var.resolve() / "bench"
     shutil.rmtree(directory, ignore_errors=True)
@@ -43,7 +49,7 @@ def main() -> None:
     console.print(f"Stack ready after {seconds['ready_cold']:.1f} s cold, {seconds['ready_warm']:.1f} s warm.")
     ratios: list[Ratio] = []
     with Stack(directory) as stack:
-        asyncio.run(_measure(stack, ratios, console))
+        asyncio.run(_measure(stack, given.only, ratios, console))
         weights = {part: _rss_mb(stack.pid(part)) for part in _WEIGHED}
     report = {
         "ratios": {each.name: round(each.value, 3) for each in ratios},
@@ -61,8 +67,10 @@ def main() -> None:
         )
 
 
-async def _measure(stack: Stack, ratios: list[Ratio], console: Console) -> None:
-    for group in (flows, http, ledger):
+async def _measure(stack: Stack, only: str | None, ratios: list[Ratio], console: Console) -> None:
+    for name, group in _GROUPS.items():
+        if only not in (None, name):
+            continue
         results: AsyncIterator[Ratio] = group.measure(stack)
         async for each in results:
             ratios.append(each)
@@ -95,19 +103,24 @@ def _committed() -> dict[str, float]:
 
 def _show(console: Console, ratios: list[Ratio], seconds: dict[str, float], weights: dict[str, Any]) -> None:
     before = _committed()
+    caption = "Value: median of the rounds' ratios; spread: lowest and highest; then: the committed value."
     table = Table(
-        title="Ours beside the bare thing", caption="Ratio: median of the rounds; spread: lowest and highest."
+        title="Ours beside the bare thing", caption=caption, width=min(_WIDTH, console.width), box=SIMPLE_HEAD
     )
-    for column in ("ratio", "what", "value", "goal", "spread", "ours", "bare", "committed"):
-        table.add_column(column, justify="left" if column in ("ratio", "what") else "right")
+    table.add_column("ratio", no_wrap=True)
+    for column in ("value", "goal", "spread", "then", "ours", "bare"):
+        table.add_column(column, justify="right", no_wrap=True)
     for each in ratios:
         low, high = each.spread
         table.add_row(
-            each.name, each.what, f"{each.value:.2f}", each.goal, f"{low:.2f}–{high:.2f}", _figure(each.ours, each.unit),
-            _figure(each.bare, each.unit), f"{before[each.name]:.2f}" if each.name in before else "–",
+            each.name, f"{each.value:.2f}", each.goal, f"{low:.2f}–{high:.2f}",
+            f"{before[each.name]:.2f}" if each.name in before else "–",
+            _figure(each.ours, each.unit), _figure(each.bare, each.unit),
             style="bold red" if _regressed(each, before) else None,
         )  # fmt: skip
     console.print(table)
+    for each in ratios:
+        console.print(f"  {each.name}: {each.what}", style="dim", no_wrap=True)
     console.print(f"Ready: {seconds['ready_cold']:.1f} s cold, {seconds['ready_warm']:.1f} s warm.", end=" ")
     console.print("Memory under load:", ", ".join(f"{part} {mb} MB" for part, mb in weights.items()))
 

@@ -6,6 +6,7 @@ imports overlap with Postgres and Temporal coming up.
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -23,9 +24,11 @@ def api(*, hold: bool) -> None:
 
     _wait_if(hold)
     settings = Settings()
+    app = create_app(settings)
+    gc.collect()
+    gc.freeze()  # what is made by now stays: the collector need not look at it again while requests are served
     uvicorn.run(
-        partial(create_app, settings),
-        factory=True,
+        app,
         host=settings.api_host,
         port=settings.api_port,
         access_log=False,  # the application writes its own, with the request id

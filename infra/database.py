@@ -7,6 +7,7 @@ Postgres costs more than most statements, so the scope travels with BEGIN, and a
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, LiteralString
 
 from psycopg import AsyncClientCursor, AsyncConnection, sql
@@ -19,17 +20,53 @@ Tx = AsyncConnection[DictRow]
 """An open transaction. Statements go through it; only `Database.transaction` commits."""
 
 _RECONNECT_SECONDS = 3.0
-_SET_SCOPE = "select set_config('app.tenant', %s, true), set_config('app.mode', %s, true)"
-# Utility statements need no planner, and a scope (a UUID and an enumeration) no quoting: half the price of the above.
+# Utility statements need no planner, and a scope (a UUID and an enumeration) no quoting: half the price of `set_config`.
 _BEGIN = "begin; set local app.tenant = '%s'; set local app.mode = '%s'"
+_PREPARE_SCOPE = b"""prepare set_scope as select set_config('app.tenant', $1, true), set_config('app.mode', $2, true),
+    set_config('plan_cache_mode', 'force_generic_plan', true)"""
+_PREPARED = "select name from pg_prepared_statements"
+
+
+class _Connection(AsyncConnection[DictRow]):
+    """A connection that knows which questions the server has prepared; `prepared` None: the server is to be asked."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prepared: set[str] | None = set()
+
+    async def rollback(self) -> None:
+        """Roll back, as the pool does after any failure, when nobody knows what the server has prepared.
+
+        The driver often drops its own statements then, by `deallocate all`: ours too.
+        """
+        self.prepared = None
+        await super().rollback()
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """One read by the name it has on every connection: how it is prepared, and the one message that asks it."""
+
+    name: str
+    prepare: bytes
+    message: bytes
+
+    @classmethod
+    def of(cls, number: int, query: str, values: int) -> "_Question":
+        name = f"ask_{number}"
+        execute = f"execute {name}({', '.join(['%s'] * values)})" if values else f"execute {name}"
+        message = f"begin read only; execute set_scope(%s, %s); {execute}; commit"
+        return cls(name, f"prepare {name} as {query}".encode(), message.encode())
 
 
 class Database:
     """A pool of connections of one database role."""
 
     def __init__(self, url: str, *, name: str, max_size: int = 10) -> None:
-        self._pool: AsyncConnectionPool[Tx] = AsyncConnectionPool(
+        self._questions: dict[str, _Question] = {}
+        self._pool: AsyncConnectionPool[_Connection] = AsyncConnectionPool(
             url,
+            connection_class=_Connection,
             min_size=1,
             max_size=max_size,
             open=False,
@@ -63,14 +100,30 @@ class Database:
             yield tx
 
     async def ask(self, scope: Scope, query: LiteralString, params: Sequence[Any]) -> DictRow | None:
-        """The first row of one read in a transaction of its own; sent as one message, values bound by the client."""
+        """The first row of one read in a transaction of its own.
+
+        `query` numbers its values ($1, $2…) and is prepared once a connection. It is sent as one message with the
+        transaction and its scope around it, values bound by the client: one round trip, and no planning after the first
+        (one plan for all values: a question has no parts that some values switch off).
+        """
+        question = self._questions.get(query)
+        if question is None:
+            question = self._questions[query] = _Question.of(len(self._questions), query, len(params))
         async with self._pool.connection() as tx:
-            cursor = AsyncClientCursor(tx, row_factory=dict_row)
-            await cursor.execute(
-                f"begin read only; {_SET_SCOPE}; {query}; commit", (str(scope.tenant_id), str(scope.mode), *params)
-            )
+            cursor = AsyncClientCursor(tx)
+            if tx.prepared is None or question.name not in tx.prepared:
+                await self._prepare(tx, question)
+            await cursor.execute(question.message, (str(scope.tenant_id), str(scope.mode), *params))
             cursor.nextset(), cursor.nextset()
             return await cursor.fetchone()
+
+    async def _prepare(self, tx: _Connection, question: _Question) -> None:
+        if tx.prepared is None:
+            tx.prepared = {row["name"] for row in await (await tx.execute(_PREPARED)).fetchall()}
+        for name, statement in (("set_scope", _PREPARE_SCOPE), (question.name, question.prepare)):
+            if name not in tx.prepared:
+                await tx.execute(statement)
+                tx.prepared.add(name)
 
     @asynccontextmanager
     async def listening(self, channel: LiteralString) -> AsyncIterator[Tx]:

@@ -5,9 +5,11 @@ Values under names that smell of a secret are starred, and exceptions are logged
 messages of database drivers quote the row. Libraries that log through the standard library are written the same way.
 """
 
+import json
 import logging
 import sys
 import traceback
+from functools import lru_cache
 from types import TracebackType
 
 import structlog
@@ -40,7 +42,7 @@ def configure(level: str = "INFO", *, as_json: bool | None = None) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             mask_secrets,
             place_exception,
-            structlog.processors.JSONRenderer(default=_describe) if use_json else structlog.dev.ConsoleRenderer(),
+            structlog.processors.JSONRenderer(_as_json) if use_json else structlog.dev.ConsoleRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping().get(level.upper(), logging.INFO)
@@ -55,9 +57,14 @@ def configure(level: str = "INFO", *, as_json: bool | None = None) -> None:
 def mask_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     """Star every value whose name contains a secret word."""
     for name in event:
-        if any(word in name.lower() for word in _SECRET_WORDS):
+        if _is_secret(name):
             event[name] = "***"
     return event
+
+
+@lru_cache(1024)
+def _is_secret(name: str) -> bool:
+    return any(word in name.lower() for word in _SECRET_WORDS)
 
 
 def place_exception(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -78,6 +85,9 @@ def _frames(trace: TracebackType | None) -> list[str]:
     return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
 
 
-def _describe(value: object) -> str:
-    """Any value as text; secret types already print as stars."""
-    return str(value)
+_JSON = json.JSONEncoder(default=str)
+"""Any value that is no JSON as its text; secret types already print as stars."""
+
+
+def _as_json(event: EventDict, **_: object) -> str:
+    return _JSON.encode(event)

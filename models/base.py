@@ -1,7 +1,6 @@
 """What every store shares: scoped tables, typed reads and the guarded update that keeps terminal states terminal."""
 
 from collections.abc import Mapping
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, LiteralString, TypeVar
 from uuid import UUID
@@ -89,8 +88,3 @@ async def move(tx: Tx, table: type[SQLModel], machine: Machine[S], row_id: str, 
     params = {n: _plain(v) for n, v in columns.items()}
     params |= {"row_id": row_id, "sources": [str(s) for s in machine.sources(target)]}
     return (await tx.execute(statement, params)).rowcount == 1
-
-
-def keyset(before: tuple[datetime, str] | None) -> dict[str, Any]:
-    """The parameters `at` and `id` of a newest-first page; None for the first page."""
-    return {"at": before and before[0], "id": before and before[1]}

@@ -8,7 +8,7 @@ from sqlmodel import Field
 from domain.campaign import CampaignKind, CampaignStatus, Funding
 from domain.investment import Bucket
 from infra.database import Tx
-from models.base import Scoped, by_id, keyset, read_all
+from models.base import Scoped, by_id
 
 
 class Campaign(Scoped, table=True):
@@ -58,26 +58,6 @@ class Campaign(Scoped, table=True):
 async def get_campaign(tx: Tx, campaign_id: str, *, lock: bool = False) -> Campaign | None:
     """One campaign; `lock` holds the row against every other writer of its counters until the transaction ends."""
     return await by_id(tx, Campaign, campaign_id, lock=lock)
-
-
-async def campaigns_page(
-    tx: Tx, *, status: CampaignStatus | None, owner_id: str | None, before: tuple[datetime, str] | None, limit: int
-) -> list[Campaign]:
-    """Newest first. `before` is the (created_at, id) of the last one seen."""
-    return await read_all(
-        tx,
-        Campaign,
-        """select * from campaigns
-           where (%(status)s::text is null or status = %(status)s) and (%(owner)s::text is null or owner_id = %(owner)s)
-             and (%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s))
-           order by created_at desc, id desc limit %(limit)s""",
-        {
-            "status": status and str(status),
-            "owner": owner_id,
-            **keyset(before),
-            "limit": limit,
-        },
-    )
 
 
 async def shift(tx: Tx, campaign_id: str, amount_minor: int, source: Bucket | None, target: Bucket | None) -> None:

@@ -7,7 +7,7 @@ from sqlmodel import Field
 
 from domain.investment import COMMITTED, INVESTMENT, InvestmentStatus, bucket
 from infra.database import Tx
-from models.base import Scoped, by_id, insert, keyset, move, read_all
+from models.base import Scoped, by_id, insert, move
 from models.campaign import shift
 
 
@@ -50,27 +50,6 @@ async def move_investment(tx: Tx, investment: Investment, target: InvestmentStat
 async def get_investment(tx: Tx, investment_id: str, *, lock: bool = False) -> Investment | None:
     """One investment."""
     return await by_id(tx, Investment, investment_id, lock=lock)
-
-
-async def investments_page(
-    tx: Tx, *, investor_id: str | None, campaign_id: str | None, before: tuple[datetime, str] | None, limit: int
-) -> list[Investment]:
-    """Newest first, of one investor, of one campaign, or both."""
-    return await read_all(
-        tx,
-        Investment,
-        """select * from investments
-           where (%(investor)s::text is null or investor_id = %(investor)s)
-             and (%(campaign)s::text is null or campaign_id = %(campaign)s)
-             and (%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s))
-           order by created_at desc, id desc limit %(limit)s""",
-        {
-            "investor": investor_id,
-            "campaign": campaign_id,
-            **keyset(before),
-            "limit": limit,
-        },
-    )
 
 
 async def committed_by(tx: Tx, campaign_id: str, investor_id: str) -> int:

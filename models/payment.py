@@ -10,7 +10,7 @@ from sqlmodel import Field
 from contracts.base import Scope
 from domain.payment import AttemptStatus, PaymentStatus, RefundStatus
 from infra.database import Database, Tx
-from models.base import Scoped, by_id, keyset, read, read_all, update
+from models.base import Scoped, by_id, read, read_all, update
 
 
 class Payment(Scoped, table=True):
@@ -101,24 +101,9 @@ async def first_action(
     database: Database, scope: Scope, payment_id: str
 ) -> tuple[PaymentStatus, dict[str, Any] | None]:
     """Where the payment stands, and what its payer must do next."""
-    row = await database.ask(scope, "select status, next_action from payments where id = %s", (payment_id,))
+    row = await database.ask(scope, "select status, next_action from payments where id = $1", (payment_id,))
     assert row is not None, payment_id
     return PaymentStatus(row["status"]), row["next_action"]
-
-
-async def payments_page(
-    tx: Tx, *, payer_id: str | None, purpose: str | None, before: tuple[datetime, str] | None, limit: int
-) -> list[Payment]:
-    """Newest first."""
-    return await read_all(
-        tx,
-        Payment,
-        """select * from payments
-           where (%(payer)s::text is null or payer_id = %(payer)s) and (%(purpose)s::text is null or purpose = %(purpose)s)
-             and (%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s))
-           order by created_at desc, id desc limit %(limit)s""",
-        {"payer": payer_id, "purpose": purpose, **keyset(before), "limit": limit},
-    )
 
 
 async def get_attempt(tx: Tx, reference: str) -> PaymentAttempt | None:

@@ -11,7 +11,7 @@ from sqlmodel import Field
 
 from contracts.base import Scope
 from infra.database import Tx
-from models.base import Scoped, read_all
+from models.base import Scoped
 
 
 class TimelineEntry(Scoped, table=True):
@@ -42,14 +42,4 @@ async def record(
             event,
             Jsonb(detail or {}, dumps=lambda value: json.dumps(value, default=str)),
         ),
-    )
-
-
-async def entries(tx: Tx, entity_id: str, *, after: int = 0, limit: int = 200) -> list[TimelineEntry]:
-    """The events of one entity in the order they were recorded, from after sequence number `after`."""
-    return await read_all(
-        tx,
-        TimelineEntry,
-        "select * from timeline where entity_id = %s and seq > %s order by seq limit %s",
-        (entity_id, after, limit),
     )

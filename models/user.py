@@ -103,7 +103,7 @@ async def get_user(tx: Tx, user_id: str) -> User | None:
 
 async def active_role(database: Database, scope: Scope, user_id: str) -> Role | None:
     """The role the user has now; None when unknown or disabled. Asked on each request, so a change takes effect at once."""
-    row = await database.ask(scope, "select role from users where id = %s and disabled_at is null", (user_id,))
+    row = await database.ask(scope, "select role from users where id = $1 and disabled_at is null", (user_id,))
     return Role(row["role"]) if row else None
 
 

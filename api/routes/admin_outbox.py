@@ -9,7 +9,8 @@ from starlette.responses import JSONResponse
 
 from api.auth import Principal
 from api.dependencies import requires
-from api.envelope import Envelope, api_router, decode_cursor, encode_cursor, page
+from api.envelope import Envelope, decode_cursor, encode_cursor, page
+from api.routing import api_router
 from infra.database import Database
 from models import outbox
 

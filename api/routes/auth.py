@@ -6,16 +6,19 @@ from typing import Annotated, Literal
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from api.auth import Passwords, Principal, Tokens
 from api.commands import Reply, Unit, execute
-from api.dependencies import PUBLIC, requires
-from api.envelope import Email, Envelope, ShortText, StrictModel, api_router, success
+from api.dependencies import PUBLIC
+from api.envelope import Email, Envelope, ShortText, StrictModel, success
+from api.reads import Reader, reads
+from api.routing import api_router
 from contracts.base import Mode, Scope
-from domain.errors import InvalidRequest, NotFound, Unauthenticated
+from domain.errors import InvalidRequest, Unauthenticated
 from infra.database import Database
-from models.user import Role, User, create_user, find_login, find_tenant, get_user
+from models import pages
+from models.user import Role, User, create_user, find_login, find_tenant
 
 router = api_router(prefix="/v1", tags=["auth"])
 
@@ -143,11 +146,6 @@ async def log_in(request: Request, body: LoginRequest) -> JSONResponse:
 
 
 @router.get("/users/me", tags=["users"], response_model=Envelope[UserView])
-async def read_me(request: Request, principal: Annotated[Principal, requires("user.read_self")]) -> JSONResponse:
+async def read_me(reader: Annotated[Reader, reads("user.read_self")]) -> Response:
     """The caller."""
-    database: Database = request.app.state.database
-    async with database.transaction(principal.scope) as tx:
-        user = await get_user(tx, principal.user_id)
-    if user is None:
-        raise NotFound("user")
-    return success(request, _view(user))
+    return await reader.one(lambda _: pages.me())

@@ -5,36 +5,26 @@ from typing import Annotated, Literal
 
 from fastapi import Request
 from pydantic import Field
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from api.auth import Principal
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
-from api.envelope import (
-    Amount,
-    Currency,
-    Envelope,
-    LongText,
-    ShortText,
-    StrictModel,
-    Timestamp,
-    api_router,
-    page,
-    success,
-)
+from api.envelope import Amount, Currency, Envelope, LongText, ShortText, StrictModel, Timestamp
 from api.investing import InvestRequest, invest, wait_for_next_action
 from api.paging import Cursor, Limit, before
-from api.views import CampaignView, InvestmentView, campaign_view, next_page
+from api.reads import Reader, reads
+from api.routing import api_router
+from api.views import CampaignView, InvestmentView, campaign_view
 from contracts.campaign import CampaignInput
 from contracts.ids import workflow_id
 from contracts.visibility import ENTITY
 from domain.campaign import CAMPAIGN, MAX_DURATION, CampaignKind, CampaignStatus
 from domain.errors import Conflict, InvalidRequest, NotFound
 from domain.money import CURRENCIES
-from infra.database import Database
-from models import timeline
+from models import pages
 from models.base import insert, move
-from models.campaign import Campaign, campaigns_page, get_campaign
+from models.campaign import Campaign, get_campaign
 
 router = api_router(prefix="/v1", tags=["campaigns"])
 
@@ -173,31 +163,20 @@ async def verify_campaign(
 
 @router.get("/campaigns", response_model=Envelope[list[CampaignView]])
 async def list_campaigns(
-    request: Request,
-    principal: Annotated[Principal, requires("campaign.read")],
+    reader: Annotated[Reader, reads("campaign.read")],
     status: CampaignStatus | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> JSONResponse:
+) -> Response:
     """Newest first."""
-    database: Database = request.app.state.database
-    async with database.transaction(principal.scope) as tx:
-        rows = await campaigns_page(tx, status=status, owner_id=None, before=before(cursor), limit=limit)
-    return page(request, [campaign_view(principal.scope, row) for row in rows], next_page(rows, limit))
+    place = pages.Place(before(cursor), limit)
+    return await reader.page(lambda _: pages.campaigns(status=status and str(status), place=place), limit)
 
 
 @router.get("/campaigns/{campaign_id}", response_model=Envelope[CampaignView])
-async def read_campaign(
-    request: Request, campaign_id: str, principal: Annotated[Principal, requires("campaign.read")]
-) -> JSONResponse:
+async def read_campaign(campaign_id: str, reader: Annotated[Reader, reads("campaign.read")]) -> Response:
     """One campaign with its timeline."""
-    database: Database = request.app.state.database
-    async with database.transaction(principal.scope) as tx:
-        campaign = await get_campaign(tx, campaign_id)
-        if campaign is None:
-            raise NotFound("campaign")
-        story = await timeline.entries(tx, campaign_id)
-    return success(request, campaign_view(principal.scope, campaign, story))
+    return await reader.one(lambda _: pages.campaign(campaign_id))
 
 
 @router.post("/campaigns/{campaign_id}/invest", status_code=202, response_model=Envelope[InvestmentView])

@@ -10,7 +10,8 @@ from starlette.responses import JSONResponse
 from api.auth import Principal
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
-from api.envelope import Envelope, StrictModel, Timestamp, api_router, success
+from api.envelope import Envelope, StrictModel, Timestamp, success
+from api.routing import api_router
 from contracts.base import Mode
 from contracts.clock import AdvanceInput
 from contracts.ids import workflow_id

@@ -18,8 +18,8 @@ from temporalio.api.common.v1 import Payload
 
 from api.auth import InvalidToken
 from api.dependencies import PUBLIC
-from api.envelope import api_router
 from api.operator import CODEC_PATH, COOKIE, OPERATOR, OperatorDesk, cookie_options
+from api.routing import api_router
 from domain.errors import BadRequest
 from infra.crypto import CryptoError
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from temporalio.service import RPCError
 
 from api.dependencies import PUBLIC
-from api.envelope import api_router
+from api.routing import api_router
 from infra.database import Database
 from infra.delivery import TemporalDown, TemporalLink
 from models import outbox

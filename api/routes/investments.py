@@ -3,27 +3,27 @@
 from typing import Annotated
 
 from fastapi import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from api.auth import Principal
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
-from api.envelope import Envelope, api_router, page, success
+from api.envelope import Envelope
 from api.paging import Cursor, Limit, before
 from api.policy import authorize
-from api.views import InvestmentView, investment_view, next_page
+from api.reads import Reader, owner_seen, reads
+from api.routing import api_router
+from api.views import InvestmentView, investment_view
 from contracts.ids import workflow_id
 from contracts.payment import PaymentInput
 from contracts.visibility import ENTITY
 from domain.campaign import CampaignStatus
 from domain.errors import Conflict, NotFound
 from domain.investment import CANCELABLE
-from infra.database import Database
-from models import timeline
+from models import pages
 from models.campaign import get_campaign
-from models.investment import get_investment, investments_page
+from models.investment import get_investment
 from models.payment import change_payment, get_payment
-from models.user import Role
 
 router = api_router(prefix="/v1", tags=["investments"])
 _OPEN = (CampaignStatus.LIVE, CampaignStatus.WAITING_FUNDS)
@@ -31,36 +31,22 @@ _OPEN = (CampaignStatus.LIVE, CampaignStatus.WAITING_FUNDS)
 
 @router.get("/investments", response_model=Envelope[list[InvestmentView]])
 async def list_investments(
-    request: Request,
-    principal: Annotated[Principal, requires("investment.read")],
+    reader: Annotated[Reader, reads("investment.read")],
     campaign_id: str | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> JSONResponse:
+) -> Response:
     """One's own, newest first; an admin sees everybody's."""
-    investor = None if principal.role is Role.ADMIN else principal.user_id
-    database: Database = request.app.state.database
-    async with database.transaction(principal.scope) as tx:
-        rows = await investments_page(
-            tx, investor_id=investor, campaign_id=campaign_id, before=before(cursor), limit=limit
-        )
-    return page(request, [investment_view(principal.scope, row) for row in rows], next_page(rows, limit))
+    place = pages.Place(before(cursor), limit)
+    return await reader.page(
+        lambda who: pages.investments(investor_id=owner_seen(who), campaign_id=campaign_id, place=place), limit
+    )
 
 
 @router.get("/investments/{investment_id}", response_model=Envelope[InvestmentView])
-async def read_investment(
-    request: Request, investment_id: str, principal: Annotated[Principal, requires("investment.read")]
-) -> JSONResponse:
+async def read_investment(investment_id: str, reader: Annotated[Reader, reads("investment.read")]) -> Response:
     """One investment, what happens to it next, and its timeline."""
-    database: Database = request.app.state.database
-    async with database.transaction(principal.scope) as tx:
-        investment = await get_investment(tx, investment_id)
-        if investment is None:
-            raise NotFound("investment")
-        authorize(principal, "investment.read", owner_id=investment.investor_id)
-        payment = await get_payment(tx, investment.payment_id)
-        story = await timeline.entries(tx, investment_id)
-    return success(request, investment_view(principal.scope, investment, payment, story))
+    return await reader.one(lambda _: pages.investment(investment_id))
 
 
 @router.post("/investments/{investment_id}/cancel", status_code=202, response_model=Envelope[InvestmentView])

@@ -9,8 +9,9 @@ from starlette.responses import JSONResponse
 
 from api.auth import Principal
 from api.dependencies import requires
-from api.envelope import Envelope, Timestamp, api_router, decode_cursor, encode_cursor, page, success
+from api.envelope import Envelope, Timestamp, decode_cursor, encode_cursor, page, success
 from api.paging import Cursor, Limit
+from api.routing import api_router
 from infra.database import Database
 from models import ledger
 

@@ -10,8 +10,9 @@ from starlette.responses import JSONResponse
 from api.auth import Principal
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
-from api.envelope import Envelope, api_router, page, success
+from api.envelope import Envelope, page, success
 from api.paging import Limit
+from api.routing import api_router
 from contracts.campaign import SettlementInput
 from contracts.ids import workflow_id
 from contracts.visibility import ENTITY

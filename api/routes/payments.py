@@ -3,26 +3,25 @@
 from typing import Annotated, Literal
 
 from fastapi import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from api.auth import Principal
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
-from api.envelope import Amount, Currency, Envelope, ShortText, StrictModel, api_router, page, success
+from api.envelope import Amount, Currency, Envelope, ShortText, StrictModel
 from api.investing import Instrument, ReturnUrl, check_source, new_payment, wait_for_next_action
 from api.paging import Cursor, Limit, before
-from api.policy import authorize
-from api.views import PaymentView, next_page, payment_view
+from api.reads import Reader, owner_seen, reads
+from api.routing import api_router
+from api.views import PaymentView, payment_view
 from contracts.ids import workflow_id
 from contracts.payment import PaymentInput, Ruling, RulingOutcome
 from contracts.visibility import ENTITY, PROVIDER
 from domain.errors import Conflict, NotFound
 from domain.payment import AttemptStatus
-from infra.database import Database
-from models import timeline
+from models import pages
 from models.base import insert
-from models.payment import attempts_of, current_attempt, get_payment, payments_page, refunds_of
-from models.user import Role
+from models.payment import current_attempt, get_payment
 
 router = api_router(prefix="/v1", tags=["payments"])
 
@@ -71,39 +70,20 @@ async def deposit(
 
 @router.get("/payments", response_model=Envelope[list[PaymentView]])
 async def list_payments(
-    request: Request,
-    principal: Annotated[Principal, requires("payment.read")],
+    reader: Annotated[Reader, reads("payment.read")],
     purpose: Literal["investment", "deposit"] | None = None,
     limit: Limit = 50,
     cursor: Cursor = None,
-) -> JSONResponse:
+) -> Response:
     """One's own, newest first; an admin sees everybody's."""
-    payer = None if principal.role is Role.ADMIN else principal.user_id
-    database: Database = request.app.state.database
-    async with database.transaction(principal.scope) as tx:
-        rows = await payments_page(tx, payer_id=payer, purpose=purpose, before=before(cursor), limit=limit)
-    return page(request, [payment_view(principal.scope, row) for row in rows], next_page(rows, limit))
+    place = pages.Place(before(cursor), limit)
+    return await reader.page(lambda who: pages.payments(payer_id=owner_seen(who), purpose=purpose, place=place), limit)
 
 
 @router.get("/payments/{payment_id}", response_model=Envelope[PaymentView])
-async def read_payment(
-    request: Request, payment_id: str, principal: Annotated[Principal, requires("payment.read")]
-) -> JSONResponse:
+async def read_payment(payment_id: str, reader: Annotated[Reader, reads("payment.read")]) -> Response:
     """One payment with its attempts, refunds and timeline."""
-    database: Database = request.app.state.database
-    async with database.transaction(principal.scope) as tx:
-        payment = await get_payment(tx, payment_id)
-        if payment is None:
-            raise NotFound("payment")
-        authorize(principal, "payment.read", owner_id=payment.payer_id)
-        view = payment_view(
-            principal.scope,
-            payment,
-            await attempts_of(tx, payment_id),
-            await refunds_of(tx, payment_id),
-            await timeline.entries(tx, payment_id),
-        )
-    return success(request, view)
+    return await reader.one(lambda _: pages.payment(payment_id))
 
 
 @router.post("/admin/payments/{payment_id}/resolve-unknown", status_code=202, response_model=Envelope[PaymentView])

@@ -9,7 +9,8 @@ from starlette.responses import JSONResponse
 
 from api.auth import Principal
 from api.dependencies import requires
-from api.envelope import Envelope, api_router, success
+from api.envelope import Envelope, success
+from api.routing import api_router
 from api.stuck import QUICK, scan
 from domain.stuck import StuckKind
 

@@ -17,7 +17,8 @@ from activities.gateways.registry import RailAccount, build_rail
 from activities.hints import tells_nothing_new
 from api.commands import Unit, run_unit
 from api.dependencies import PUBLIC
-from api.envelope import Envelope, api_router, success
+from api.envelope import Envelope, success
+from api.routing import api_router
 from contracts.base import Mode, Scope
 from contracts.ids import workflow_id
 from contracts.inbox import InboxInput

@@ -200,7 +200,7 @@ async def test_what_nobody_expected_is_a_silent_500(edge: Edge, monkeypatch: pyt
     async def broken(*_: object) -> None:
         raise RuntimeError(f"secret {CANARY}")
 
-    monkeypatch.setattr("api.routes.auth.get_user", broken)
+    monkeypatch.setattr("models.pages.ask", broken)
     response = await edge.http.get("/v1/users/me", headers=edge.headers(edge.user()))
     assert_problem(response, 500, "internal_error")
     assert CANARY not in response.text

@@ -9,10 +9,10 @@ from fastapi.routing import APIRoute, iter_route_contexts
 
 from api.auth import Principal
 from api.dependencies import Allowed, public
-from api.envelope import StrictRoute
 from api.main import create_app
 from api.operator import operator
 from api.policy import POLICY, authorize, may_ask
+from api.routing import StrictRoute
 from contracts.base import Mode, Scope
 from domain.errors import Forbidden, NotFound
 from models.user import Role

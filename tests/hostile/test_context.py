@@ -14,8 +14,8 @@ from fastapi import Request
 
 from api.auth import Principal
 from api.dependencies import PUBLIC, requires
-from api.envelope import api_router
 from api.main import create_app
+from api.routing import api_router
 from contracts.base import Mode, Scope
 from models.user import User
 from tests.fixtures.api import Edge, edge_settings, no_temporal

@@ -1,0 +1,140 @@
+"""Reads in one round trip: the caller's role, read anew for each request, and the document come with the same statement.
+
+@router.get("/investments", response_model=Envelope[list[InvestmentView]])
+async def list_investments(reader: Annotated[Reader, reads("investment.read")], limit: Limit = 50) -> Response:
+    return await reader.page(lambda who: pages.investments(…), limit)
+
+What is asked may depend on the role. The token says which role to expect; where the row says otherwise, the question is
+asked again for the role it really is, so that a changed role counts at once and the usual read stays one trip.
+"""
+
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Annotated, Any
+
+from fastapi import Depends, Security
+from fastapi.dependencies.utils import request_params_to_args
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from fastapi.security import HTTPAuthorizationCredentials
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.auth import InvalidToken, Principal, Tokens
+from api.dependencies import BEARER, Allowed
+from api.envelope import document, encode_cursor
+from api.policy import authorize, may_ask
+from domain.errors import Forbidden, NotFound
+from infra.database import Database
+from models import pages
+from models.user import Role, active_role
+
+Questions = Callable[[Principal], pages.Question]
+"""What to ask for somebody of that role."""
+
+
+def owner_seen(principal: Principal) -> str | None:
+    """Whose things a list shows: one's own, or everybody's (None) to an admin."""
+    return None if principal.role is Role.ADMIN else principal.user_id
+
+
+class Reader:
+    """The caller as the token names him, and his one question. The role is checked when the answer is there."""
+
+    def __init__(self, request: Request, action: str, claimed: Principal) -> None:
+        self._request, self._action, self._claimed = request, action, claimed
+        self._database: Database = request.app.state.database
+
+    async def one(self, question: Questions) -> Response:
+        """One thing. Raises InvalidToken, Forbidden, and NotFound for what is not there or not the caller's to see."""
+        principal, answer = await self._ask(question)
+        if answer.document is None:
+            raise NotFound(self._action.partition(".")[0])
+        authorize(principal, self._action, owner_id=answer.owner_id)
+        return document(self._request, answer.document)
+
+    async def page(self, question: Questions, limit: int) -> Response:
+        """A newest-first page of `limit` rows, with the cursor of the next. Raises InvalidToken or Forbidden."""
+        _, answer = await self._ask(question)
+        rows = answer.document or ""
+        more = None
+        if answer.rows == limit:
+            last = json.loads(rows.rpartition(pages.SEPARATOR)[2])
+            more = encode_cursor(last["created_at"], last["id"])
+        return document(self._request, f"[{rows}]", next_cursor=more)
+
+    async def principal(self) -> Principal:
+        """The caller with the role he has now. Raises InvalidToken or Forbidden."""
+        role = await active_role(self._database, self._claimed.scope, self._claimed.user_id)
+        if role is None:
+            raise InvalidToken
+        if not may_ask(role, self._action):
+            raise Forbidden("forbidden", "Your role does not allow this.")
+        return replace(self._claimed, role=role)
+
+    async def _ask(self, question: Questions) -> tuple[Principal, pages.Answer]:
+        expected = self._claimed
+        if expected.role is not None and may_ask(expected.role, self._action):
+            answer = await pages.ask(self._database, expected.scope, expected.user_id, question(expected))
+            if answer is None:
+                raise InvalidToken
+            if answer.role is expected.role:
+                return expected, answer
+        principal = await self.principal()
+        answer = await pages.ask(self._database, principal.scope, principal.user_id, question(principal))
+        if answer is None:
+            raise InvalidToken
+        return principal, answer
+
+
+class Reads(Allowed):
+    """The dependency of a read: checks the token, and leaves the role to the question's answer."""
+
+    async def __call__(  # type: ignore[override]
+        self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
+    ) -> Reader:
+        """The reader. Raises InvalidToken."""
+        if credentials is None:
+            raise InvalidToken
+        tokens: Tokens = request.app.state.tokens
+        return Reader(request, self.action, tokens.check(credentials.credentials))
+
+
+def reads(action: str) -> Any:
+    """The dependency that reads as a caller whose role has `action`."""
+    return Depends(Reads(action))
+
+
+def read_handler(route: APIRoute) -> Callable[[Request], Coroutine[Any, Any, Response]] | None:
+    """How a route with `reads(…)` answers, without the general machinery for dependencies: it costs more than the read.
+
+    The same steps in the same order: the token, the parameters by FastAPI's own fields, the endpoint. None for a route
+    that reads in another way.
+    """
+    found = [each for each in route.dependant.dependencies if isinstance(each.call, Reads)]
+    if not found:
+        return None
+    (needed,) = found
+    assert len(route.dependant.dependencies) == 1 and route.body_field is None, "a read has no other needs"
+    name, reads_as, endpoint = needed.name or "", needed.call, route.dependant.call
+    path, query = route.dependant.path_params, route.dependant.query_params
+    needed_query = [each for each in query if each.field_info.is_required()]
+    assert isinstance(reads_as, Reads) and endpoint is not None
+
+    async def answer(request: Request) -> Response:
+        reader = await reads_as(request, await BEARER(request))
+        given, errors = request_params_to_args(path, request.path_params)
+        if needed_query or request.scope["query_string"]:
+            # What is not asked for is left to the endpoint's own defaults.
+            fields = [each for each in query if each.alias in request.query_params or each in needed_query]
+            asked, wrong = request_params_to_args(fields, request.query_params)
+            given |= asked
+            errors = [*errors, *wrong]
+        if errors:
+            await reader.principal()  # who may not ask is not told what was wrong with the question
+            raise RequestValidationError(errors)
+        response: Response = await endpoint(**{name: reader}, **given)
+        return response
+
+    return answer
