@@ -56,7 +56,8 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
     steps = PaymentSteps(db, rails, effects)
     refunds = RefundSteps(db, rails, effects)
     renewals = Renewals(db, rails, effects, steps)
-    payments = PaymentActivities(steps)
+    notifications = NotificationActivities(db, settings)
+    payments = PaymentActivities(steps, notifications)
     settlements = SettlementActivities(db, steps, refunds, renewals)
     bound: list[Callable[..., Any]] = [
         payments.start_attempt,
@@ -70,7 +71,7 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
         settlements.settle_range,
         settlements.settlement_progress,
         InboxActivities(db, rails).drain_inbox,
-        NotificationActivities(db, settings).send_notifications,
+        notifications.send_notifications,
     ]
     if settings.test_clock:
         bound.append(ClockActivities(db, client, rails, http, settings.test_clock_url).advance_clock)

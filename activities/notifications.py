@@ -1,5 +1,6 @@
 """Emails: rendered from templates at send time, so that no personal data is stored with the message or in Temporal."""
 
+import asyncio
 from email.message import EmailMessage
 from email.utils import formatdate
 from pathlib import Path
@@ -23,6 +24,7 @@ from models.user import User, get_user
 log = structlog.get_logger(__name__)
 BATCH: Final = 50
 MAX_BATCHES: Final = 10_000
+AT_ONCE_SECONDS: Final = 2.0
 _TEMPLATES: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     undefined=StrictUndefined,
@@ -55,6 +57,19 @@ class NotificationActivities:
                 if len(waiting) < BATCH:
                     break
         return sent
+
+    async def send_at_once(self, scope: Scope, subject_id: str) -> bool:
+        """Send what is queued about a subject if the mail server takes it without delay; whether nothing is left.
+
+        For a step that ends a process: what cannot be sent now stays queued for `send_notifications`, which tries for longer.
+        """
+        try:
+            async with asyncio.timeout(AT_ONCE_SECONDS):
+                await self.send_notifications(NotificationTask(scope=scope, subject_id=subject_id))
+        except (TimeoutError, ApplicationError) as error:
+            log.info("notifications.later", subject_id=subject_id, reason=type(error).__name__)
+            return False
+        return True
 
     async def _send(self, scope: Scope, message: Notification, user: User | None) -> int:
         code: str | None = None

@@ -29,7 +29,7 @@ from api.routes import (
     webhooks,
 )
 from infra import logging
-from infra.crypto import Vault, token_key
+from infra.crypto import EncryptionCodec, Vault, token_key
 from infra.database import Database, Tx
 from infra.delivery import ClientFactory, TemporalLink
 from infra.outgoing import http_client
@@ -67,7 +67,7 @@ def create_app(
     """The application. Without arguments it reads the environment (uvicorn's factory mode).
 
     `database` replaces the app role's pool (it is opened here), `temporal` the connection to Temporal, `business_now`
-    the clock commands read. Raises infra.crypto.CryptoError when the token key is missing, or the operator token unfit.
+    the clock commands read. Raises infra.crypto.CryptoError when a key is missing, or the operator token unfit.
     """
     settings = settings or Settings()
     logging.configure(settings.log_level)
@@ -86,6 +86,7 @@ def create_app(
     app.state.operator = OperatorDesk(settings, token_key(settings))
     app.state.passwords = Passwords(settings)
     app.state.vault = Vault.from_settings(settings)
+    EncryptionCodec.from_settings(settings)  # needed at the first delivery: its absence must be seen now
     app.state.http = http_client()
     app.state.business_now = business_now
     errors.install(app)

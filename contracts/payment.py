@@ -62,12 +62,14 @@ class PaymentProgress(Message):
     """Where a payment stands after a step, and what its process does next.
 
     `next_action_at` (business time) is when to do `step`; None with `step` WAIT means only a message can help.
+    `notices`: whether messages to people may wait to be sent; after the last step, False when they went out with it.
     """
 
     status: PaymentStatus
     step: PaymentStep
     next_action_at: datetime | None = None
     blocked_reason: str | None = None
+    notices: bool = True
 
 
 class PaymentResult(Message):

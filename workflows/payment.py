@@ -56,7 +56,8 @@ class PaymentWorkflow:
                 progress = await self._next(progress)
                 continue
             await workflow.wait_condition(workflow.all_handlers_finished)
-            await tell(self._input.scope, self._input.payment_id)
+            if progress.notices:
+                await tell(self._input.scope, self._input.payment_id)
             if not self._woken:
                 return PaymentResult(status=progress.status, as_of=self._time.now())
             progress = await self._check()  # somebody spoke while this was ending: neither a cancel nor money is lost
