@@ -98,6 +98,7 @@ def chaos(
     flows: Annotated[int, typer.Option(min=1, max=5_000, help="How many flows each run has.")] = 1_000,
     seeds: Annotated[str, typer.Option(help="One run for each of these numbers.")] = "1,2,3",
     stories: Annotated[str, typer.Option(help="Only stories that begin with one of these, e.g. invest.")] = "",
+    matrix: Annotated[bool, typer.Option(help="Then kill a worker at every fault point, one by one.")] = True,
     var: Directory = VAR,
 ) -> None:
     """Break everything while people invest: kills, provider faults, bad networks; then count what was lost."""
@@ -107,7 +108,7 @@ def chaos(
     if not all(each.isascii() and each.isdigit() for each in numbers):
         raise typer.BadParameter("seeds are whole numbers, with commas between them", param_hint="--seeds")
     prefixes = [each.strip() for each in stories.split(",") if each.strip()]
-    raise typer.Exit(run(var, flows=flows, seeds=[int(each) for each in numbers], stories=prefixes))
+    raise typer.Exit(run(var, flows=flows, seeds=[int(each) for each in numbers], stories=prefixes, matrix=matrix))
 
 
 @audits.callback()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from cli.chaos.run import CONVERGE_SECONDS, Run, Stage, carry_out, plan
+from cli.chaos.matrix import Report, run_matrix
+from cli.chaos.run import CONVERGE_SECONDS, ENVIRONMENT, Run, Stage, carry_out, plan
 from cli.stack.parts import StackFailed
 from cli.stack.processes import adopt_orphans, reap_orphans
+from cli.stack.stack import Stack
 
 _LINE_SECONDS = 10.0
 """How often a run that writes into a file or a pipe says where it is."""
@@ -21,34 +24,54 @@ _SHOWN = 15
 """How many findings of a run are printed; the file has all."""
 
 
-def run(directory: Path, *, flows: int, seeds: list[int], stories: list[str]) -> int:
-    """All seeds, one after the other; the exit code: 0 only if every promise held in every run."""
+def run(directory: Path, *, flows: int, seeds: list[int], stories: list[str], matrix: bool = True) -> int:
+    """All seeds, one after the other, then every fault point; the exit code: 0 only if every promise held everywhere."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
     runs = [plan(seed, flows, stories) for seed in seeds]
+    struck: Report | None = None
     adopt_orphans()
     try:
         for each in runs:
             asyncio.run(_watch(console, each, directory / "chaos" / str(each.seed)))
             _report(console, each)
             write(directory / "chaos.json", runs)
+        if matrix:
+            struck = _strike(console, directory / "chaos" / "matrix")
     finally:
         reap_orphans()
-        write(directory / "chaos.json", runs)
+        write(directory / "chaos.json", runs, struck)
     console.print(_table(runs))
-    ok = all(each.ok for each in runs)
+    ok = all(each.ok for each in runs) and (struck is None or struck.ok)
     text = "Nothing lost, nothing doubled, nothing stuck." if ok else "Something did not hold; see above."
     console.print(Text(text, style="bold green" if ok else "bold red"))
     console.print(f"{directory / 'chaos.json'} has the details, {directory / 'chaos'} the logs.", style="dim")
     return 0 if ok else 1
 
 
-def write(file: Path, runs: list[Run]) -> None:
-    """The runs as JSON; one that has not begun is there too, and not ok."""
+def write(file: Path, runs: list[Run], struck: Report | None = None) -> None:
+    """The runs as JSON, and the matrix if it was struck; a run that has not begun is there too, and not ok."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    content = {"runs": [each.as_json() for each in runs], "ok": all(each.ok for each in runs)}
+    content: dict[str, Any] = {"runs": [each.as_json() for each in runs]}
+    if struck is not None:
+        content["matrix"] = {
+            "points": len(struck.points), "kills": struck.kills, "missed": struck.missed, "errors": struck.errors,
+            "seconds": round(struck.seconds, 1), "ok": struck.ok,
+        }  # fmt: skip
+    content["ok"] = all(each.ok for each in runs) and (struck is None or struck.ok)
     file.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _strike(console: Console, directory: Path) -> Report:
+    """Kill a worker at every fault point, on a stack of its own in `directory`, which is emptied first."""
+    shutil.rmtree(directory, ignore_errors=True)
+    with Stack(directory, env=ENVIRONMENT) as stack:
+        report = asyncio.run(run_matrix(stack, say=lambda text: console.print(f"matrix: {text}", highlight=False)))
+    for each in [*report.errors, *(f"nothing died at {point}" for point in report.missed)]:
+        console.print(Text(f"  {each}", style="red"))
+    console.print(f"matrix: {len(report.points)} points, {report.kills} kills, {report.seconds:.0f} s")
+    return report
 
 
 async def _watch(console: Console, run: Run, directory: Path) -> None:

@@ -111,6 +111,11 @@ def test_a_short_token_does_not_start() -> None:
         create_app(settings(operator_token=SecretStr("short")), temporal=no_temporal)
 
 
+def test_without_payload_keys_the_api_does_not_start() -> None:
+    with pytest.raises(CryptoError):
+        create_app(settings(payload_keys={}, payload_key=""), temporal=no_temporal)
+
+
 async def test_the_login_page_gives_a_cookie_for_the_ui_alone(http: httpx.AsyncClient) -> None:
     (closed,) = await sealed(http, PLAIN)
     page = await http.get("/v1/codec/login")
