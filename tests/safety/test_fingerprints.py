@@ -14,22 +14,23 @@ def test_the_commands_are_those_that_were_accepted() -> None:
     assert difference == [], "\n".join([*difference, fingerprints.ADVICE])
 
 
+TELL = """            if progress.notices:
+                await tell(self._input.scope, self._input.payment_id)
+"""
 CHANGES = {
     "another activity": ("PaymentActivities.void_attempt", "PaymentActivities.capture_attempt"),
     "another step for a branch": ("return await self._capture()", "return await self._void()"),
     "a branch more": ("            if is_full():\n", "            if is_full() and self._woken:\n"),
     "a condition": ("progress.step is not PaymentStep.DONE", "progress.step is PaymentStep.CAPTURE"),
     "the first step": ("self._load() if input.resume else", "self._load() if input.woken else"),
-    "one command less": ("            await tell(self._input.scope, self._input.payment_id)\n", ""),
+    "one command less": (TELL, ""),
     "one command more": (
         "        if self._ruling is not None:\n",
         "        await workflow.sleep(1)\n        if self._ruling is not None:\n",
     ),
     "another order": (
-        "            await workflow.wait_condition(workflow.all_handlers_finished)\n"
-        "            await tell(self._input.scope, self._input.payment_id)\n",
-        "            await tell(self._input.scope, self._input.payment_id)\n"
-        "            await workflow.wait_condition(workflow.all_handlers_finished)\n",
+        f"            await workflow.wait_condition(workflow.all_handlers_finished)\n{TELL}",
+        f"{TELL}            await workflow.wait_condition(workflow.all_handlers_finished)\n",
     ),
     "a wait without its timer": ("                timeout=self._time.until(until),\n", ""),
     "what a wait waits for": ("lambda: self._woken or self._ruling is not None", "lambda: self._woken"),
