@@ -2,7 +2,8 @@
 
 Everything the sandbox promises is here before it is promised: an answer leaves only after the commit that holds its
 effect (WAL), so `kill -9` at any moment loses nothing that was answered; only a power cut could, and that takes the tests
-down as well. All work, reads included, runs on one thread and is therefore serial; work that queues up while a commit is under way shares the next commit.
+down as well. All work, reads included, runs on one thread and is therefore serial; work that queues up while a commit is
+under way shares the next commit.
 """
 
 import asyncio
