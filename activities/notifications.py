@@ -66,7 +66,7 @@ class NotificationActivities:
         try:
             async with asyncio.timeout(AT_ONCE_SECONDS):
                 await self.send_notifications(NotificationTask(scope=scope, subject_id=subject_id))
-        except (TimeoutError, ApplicationError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with a message, it must not hold up the money
             log.info("notifications.later", subject_id=subject_id, reason=type(error).__name__)
             return False
         return True

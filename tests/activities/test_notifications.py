@@ -1,0 +1,87 @@
+"""Telling people with the step that moved their money: at once or later, and never at the money's cost."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from temporalio.testing import ActivityEnvironment
+
+from activities.notifications import NotificationActivities
+from contracts.base import Scope
+from infra.database import Database, fetch_one
+from infra.settings import Settings
+from models.notification import notify
+from tests.fixtures.pledges import add_user
+from tests.fixtures.postgres import free_port
+
+NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
+PARAMS = {
+    "amount_minor": 500, "currency": "NGN", "payment_id": "pay_1", "purpose": "deposit", "campaign": "", "code": "",
+}  # fmt: skip
+
+
+async def queued(database: Database, owner_url: str, scope: Scope, **changes: Any) -> None:
+    payer = add_user(owner_url, scope)
+    async with database.transaction(scope) as tx:
+        await notify(
+            tx, scope, subject_id="pay_1", user_id=payer, template="receipt", params=PARAMS | changes, as_of=NOW
+        )
+
+
+async def status(database: Database, scope: Scope) -> str:
+    async with database.transaction(scope) as tx:
+        row = await fetch_one(tx, "select status from notifications")
+    assert row is not None
+    return str(row["status"])
+
+
+async def told(database: Database, scope: Scope, port: int) -> bool:
+    subject = NotificationActivities(database, Settings(smtp_port=port))
+    return bool(await ActivityEnvironment().run(subject.send_at_once, scope, "pay_1"))
+
+
+@asynccontextmanager
+async def mail_server(*answers: bytes) -> AsyncIterator[int]:
+    """Greets, and answers each line with the next of `answers`; then it says nothing more."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 ready\r\n")
+        for answer in answers:
+            await reader.readline()
+            writer.write(answer)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+async def test_a_dead_mail_server_leaves_the_message_to_the_step_that_waits(
+    database: Database, owner_url: str, scope: Scope
+) -> None:
+    await queued(database, owner_url, scope)
+    assert not await told(database, scope, free_port())
+    assert await status(database, scope) == "sending"
+
+
+async def test_a_silent_mail_server_is_not_waited_for(
+    database: Database, owner_url: str, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("activities.notifications.AT_ONCE_SECONDS", 0.5)
+    await queued(database, owner_url, scope)
+    async with mail_server() as port:
+        assert not await told(database, scope, port)
+    assert await status(database, scope) == "sending"
+
+
+async def test_a_message_nobody_can_write_holds_up_nothing(database: Database, owner_url: str, scope: Scope) -> None:
+    await queued(database, owner_url, scope, currency="nothing of the kind")
+    assert not await told(database, scope, free_port())
+
+
+async def test_without_messages_nothing_is_left(database: Database, scope: Scope) -> None:
+    assert await told(database, scope, free_port())
