@@ -42,6 +42,8 @@ def main() -> None:
     if given.write and given.only:
         arguments.error("--write needs every group")
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=120)
     directory = given.var.resolve() / "bench"
     shutil.rmtree(directory, ignore_errors=True)
     given.var.mkdir(exist_ok=True)
