@@ -114,7 +114,7 @@ def main() -> None:
     """Entry point of `chama worker`."""
     settings = Settings()
     logging.configure(settings.log_level)
-    # The loop is a large part of a worker's own work, and this one is the cheaper.
+    # The same event loop as the API's.
     uvloop.run(run(settings))
 
 
