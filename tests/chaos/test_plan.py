@@ -56,3 +56,15 @@ def test_a_flow_without_an_answer_is_stuck_and_an_unplanned_refusal_is_wrong() -
 
 def test_money_kept_of_a_pledge_that_failed_is_doubled() -> None:
     assert _verdicts("invest.declined", replace(GOOD, status="failed", ledger=0, postings=0)) == ["doubled"]
+
+
+@pytest.mark.parametrize(
+    ("name", "end", "other"),
+    [("settle.captured", "captured", "canceled"), ("settle.released", "canceled", "failed")],
+)
+def test_what_was_held_at_the_deadline_has_one_end(name: str, end: str, other: str) -> None:
+    gone = replace(GOOD, ledger=0, postings=0, kept=0, claims=0)
+    held = replace(GOOD if end == "captured" else gone, status=end, held_in_time=True)
+    assert _verdicts(name, held) == []
+    assert _verdicts(name, replace(gone, status=other, held_in_time=True)) == ["wrong"]
+    assert _verdicts(name, replace(gone, status=other)) == []
