@@ -91,10 +91,10 @@ class Book:
 
     async def story(self, event: str, *, only_pledge: bool = False, **detail: Any) -> None:
         """Append to the timelines of the payment and of what it pays for."""
-        if not only_pledge:
-            await timeline.record(self.tx, self.scope, self.payment.id, event, self.as_of, detail)
+        whose = [] if only_pledge else [self.payment.id]
         if self.investment is not None:
-            await timeline.record(self.tx, self.scope, self.investment.id, event, self.as_of, detail)
+            whose.append(self.investment.id)
+        await timeline.record(self.tx, self.scope, whose, event, self.as_of, detail)
 
     async def notify(self, template: str, *, once: str = "") -> None:
         """Queue a message to the payer, in this transaction."""

@@ -138,7 +138,7 @@ class _Advance:
         await self._story(f"campaign_{status}")
 
     async def _story(self, event: str, **detail: Any) -> None:
-        await timeline.record(self._tx, self._scope, self._campaign.id, event, self._as_of, detail)
+        await timeline.record(self._tx, self._scope, [self._campaign.id], event, self._as_of, detail)
 
     async def _wait(self, at: datetime | None, settlement: Settlement | None = None) -> CampaignProgress:
         await update(self._tx, Campaign, {"id": self._campaign.id}, {"next_action_at": at})

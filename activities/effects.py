@@ -78,9 +78,15 @@ class Effects:
         effect: Effect[A],
         send: Callable[[], Awaitable[A]],
         resolve: Callable[[Claim], Awaitable[A | None]],
+        found: Claim | None = None,
     ) -> Settled[A]:
-        """The definite outcome. Raises RailUnknown when there is none yet, RailNotSent when nothing happened."""
-        found = await self._claim(effect)
+        """The definite outcome. Raises RailUnknown when there is none yet, RailNotSent when nothing happened.
+
+        `found`: what `claim` found in a transaction that has committed; without it the claim is made here.
+        """
+        if found is None:
+            async with self._db.transaction(effect.scope) as tx:
+                found = await self.claim(tx, effect)
         if found.status == "done" and found.result is not None:
             return Settled(effect, answer=effect.answer.model_validate(found.result))
         if found.status == "failed":
@@ -89,18 +95,18 @@ class Effects:
             raise RailNotSent("effect_in_flight", retry_after=timedelta(seconds=LEASE_SECONDS - found.age_seconds))
         return await self._call(effect, found, send, resolve)
 
-    async def _claim(self, effect: Effect[A]) -> Claim:
+    async def claim(self, tx: Tx, effect: Effect[A]) -> Claim:
+        """Write the intention down, or find it written. `tx` commits before anything is sent."""
         digest = hashlib.sha256(effect.request.model_dump_json().encode()).digest()
-        async with self._db.transaction(effect.scope) as tx:
-            found = await claim(
-                tx,
-                tenant=effect.scope.tenant_id,
-                mode=effect.scope.mode,
-                key=effect.key,
-                provider=effect.provider,
-                operation=effect.operation,
-                request_hash=digest,
-            )
+        found = await claim(
+            tx,
+            tenant=effect.scope.tenant_id,
+            mode=effect.scope.mode,
+            key=effect.key,
+            provider=effect.provider,
+            operation=effect.operation,
+            request_hash=digest,
+        )
         if not found.same_request:
             raise AssertionError(f"effect {effect.key} was claimed for another request")
         return found
@@ -152,15 +158,18 @@ class Effects:
 
 @asynccontextmanager
 async def heartbeating() -> AsyncIterator[None]:
-    """Tell Temporal every second that this worker lives; nothing outside an activity."""
+    """Tell Temporal every second that this worker lives; nothing outside an activity.
+
+    The first second is told by the activity's start: most calls are over by then, and each report is a request.
+    """
     if not activity.in_activity():
         yield
         return
 
     async def beat() -> None:
         while True:
-            activity.heartbeat()
             await asyncio.sleep(HEARTBEAT_SECONDS)
+            activity.heartbeat()
 
     task = asyncio.create_task(beat())
     try:

@@ -39,7 +39,7 @@ from infra.database import Database, Tx
 from models.case import open_case, resolve_case
 from models.effect import Claim
 from models.payment import Payment, PaymentAttempt, change_payment, current_attempt, get_attempt, get_payment
-from models.webhook import settle_events_of
+from models.webhook import events_wait, settle_events_of
 
 _P, _A = PaymentStatus, AttemptStatus
 _VOIDS: Final = ("void", "late_void")
@@ -77,9 +77,8 @@ class PaymentSteps:
     async def start(self, scope: Scope, payment_id: str, as_of: datetime) -> PaymentProgress:
         """Make the first call about a payment. Doing it again finds the first."""
         async with self._db.transaction(scope) as tx:
-            payment = await self._locked(tx, payment_id)
-            attempt = await current_attempt(tx, payment_id) or await add_attempt(tx, scope, payment, as_of)
-            subject = await self._subject(tx, scope, payment, attempt, as_of, "")
+            subject = await self._subject(tx, scope, payment_id, as_of)
+            payment, attempt = subject.payment, subject.attempt
             if payment.status is not _P.CREATED:
                 return await self._progress(tx, subject)
             if payment.cancel_reason is not None and attempt.status is _A.STARTED:
@@ -87,13 +86,21 @@ class PaymentSteps:
                 await end_unsent(book, _P.CANCELED, payment.cancel_reason)
                 return await self._progress(tx, subject, book)
             order = await order_for(tx, payment, attempt, subject.rail)
-        return await self._begin(subject, order)
+            found = await self._effects.claim(tx, _effect(subject, "start"))
+        return await self._begin(subject, order, found)
 
     async def check(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:
-        """Look the truth up and apply it. An attempt nobody answered is resolved by the rail's own way."""
-        subject, order = await self._open(scope, payment_id, as_of, notices)
+        """Look the truth up and apply it. An attempt nobody answered is resolved by the rail's own way; the answer may be
+        older than what events have announced since, which is then looked up as well."""
+        async with self._db.transaction(scope) as tx:
+            subject = await self._subject(tx, scope, payment_id, as_of, notices)
+            order = await order_for(tx, subject.payment, subject.attempt, subject.rail)
         if unknown_attempt(subject.attempt) and subject.attempt.provider_id is None:
-            return await self._begin(subject, order)
+            progress = await self._begin(subject, order)
+            async with self._db.transaction(scope) as tx:
+                subject = await self._subject(tx, scope, payment_id, as_of, notices)
+                if unknown_attempt(subject.attempt) or not await events_wait(tx, subject.attempt.reference):
+                    return progress
         try:
             answer = await subject.rail.look_up(
                 reference=subject.attempt.reference, provider_id=subject.attempt.provider_id
@@ -110,9 +117,11 @@ class PaymentSteps:
 
     async def capture(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:
         """Take the authorized money, unless its campaign closed in between: then it is released instead."""
-        subject, _ = await self._open(scope, payment_id, as_of, notices)
-        if subject.payment.status is not _P.REQUIRES_CAPTURE:
-            return await self._report(subject)
+        async with self._db.transaction(scope) as tx:
+            subject = await self._subject(tx, scope, payment_id, as_of, notices)
+            if subject.payment.status is not _P.REQUIRES_CAPTURE:
+                return await self._progress(tx, subject)
+            found = await self._effects.claim(tx, _effect(subject, "capture"))
         attempt, rail = subject.attempt, subject.rail
 
         async def send() -> RailAnswer:
@@ -123,13 +132,12 @@ class PaymentSteps:
                 key=provider_key(f"attempt/{attempt.reference}/capture"),
             )
 
-        return await self.operate(subject, "capture", send)
+        return await self.operate(subject, "capture", send, found=found)
 
     async def void(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:
         """Release what the provider holds, or close the unpaid payment there. If the money was taken after all, that is
         the fact applied."""
-        subject, _ = await self._open(scope, payment_id, as_of, notices)
-        return await self.void_attempt(subject)
+        return await self.void_attempt(await self._open(scope, payment_id, as_of, notices))
 
     async def void_attempt(self, subject: Subject) -> PaymentProgress:
         """Void one attempt, the current or a renewed one.
@@ -153,14 +161,14 @@ class PaymentSteps:
 
     async def load(self, scope: Scope, payment_id: str, as_of: datetime) -> PaymentProgress:
         """Where the payment stands, without asking anybody."""
-        subject, _ = await self._open(scope, payment_id, as_of)
-        return await self._report(subject)
+        async with self._db.transaction(scope) as tx:
+            return await self._progress(tx, await self._subject(tx, scope, payment_id, as_of))
 
     async def rule(self, scope: Scope, payment_id: str, as_of: datetime, ruling: Ruling) -> PaymentProgress:
         """Apply an operator's answer to an attempt whose outcome is unknown; to any other, nothing."""
-        subject, _ = await self._open(scope, payment_id, as_of)
         async with self._db.transaction(scope) as tx:
-            book = await self._reopen(tx, subject)
+            subject = await self._subject(tx, scope, payment_id, as_of)
+            book = await self._book(tx, subject)
             if not unknown_attempt(book.attempt):
                 return await self._progress(tx, subject, book)
             attempt = book.attempt
@@ -179,11 +187,11 @@ class PaymentSteps:
             )
             return await self._progress(tx, subject, book)
 
-    async def _begin(self, subject: Subject, order: PaymentOrder) -> PaymentProgress:
+    async def _begin(self, subject: Subject, order: PaymentOrder, found: Claim | None = None) -> PaymentProgress:
         """Start the attempt, or find out what became of an earlier start."""
         rail = subject.rail
         return await self.operate(
-            subject, "start", lambda: rail.start(order), lambda found: resolve_start(rail, order, found)
+            subject, "start", lambda: rail.start(order), lambda claim: resolve_start(rail, order, claim), found=found
         )
 
     async def operate(
@@ -193,23 +201,14 @@ class PaymentSteps:
         send: Callable[[], Awaitable[RailAnswer]],
         resolve: Callable[[Claim], Awaitable[RailAnswer | None]] | None = None,
         *,
+        found: Claim | None = None,
         dead_as: PaymentStatus = _P.CANCELED,
     ) -> PaymentProgress:
-        """Carry one keyed operation out and record its outcome with all consequences in one transaction."""
+        """Carry one keyed operation out and record its outcome with all consequences in one transaction.
+
+        `found`: the claim, where the caller has made it in the transaction it read the subject in.
+        """
         attempt = subject.attempt
-        effect = Effect(
-            scope=subject.scope,
-            key=f"attempt/{attempt.reference}/{operation}",
-            provider=attempt.provider,
-            operation=operation,
-            request=_Call(
-                operation=operation,
-                reference=attempt.reference,
-                amount_minor=attempt.amount_minor,
-                currency=attempt.currency,
-            ),
-            answer=RailAnswer,
-        )
 
         async def look_first(_: Claim) -> RailAnswer | None:
             truth = await subject.rail.look_up(reference=attempt.reference, provider_id=attempt.provider_id)
@@ -217,7 +216,7 @@ class PaymentSteps:
             return truth if done else None
 
         try:
-            settled = await self._effects.run(effect, send, resolve or look_first)
+            settled = await self._effects.run(_effect(subject, operation), send, resolve or look_first, found)
         except RailUnknown:
             return await self._unknown(subject)
         except RailNotSent:
@@ -266,18 +265,14 @@ class PaymentSteps:
                 await book.story("outcome_unknown")
             return await self._progress(tx, subject, book)
 
-    async def _open(
-        self, scope: Scope, payment_id: str, as_of: datetime, notices: str = ""
-    ) -> tuple[Subject, PaymentOrder]:
+    async def _open(self, scope: Scope, payment_id: str, as_of: datetime, notices: str = "") -> Subject:
         async with self._db.transaction(scope) as tx:
-            payment = await self._locked(tx, payment_id)
-            attempt = await current_attempt(tx, payment_id) or await add_attempt(tx, scope, payment, as_of)
-            subject = await self._subject(tx, scope, payment, attempt, as_of, notices)
-            return subject, await order_for(tx, payment, attempt, subject.rail)
+            return await self._subject(tx, scope, payment_id, as_of, notices)
 
-    async def _subject(
-        self, tx: Tx, scope: Scope, payment: Payment, attempt: PaymentAttempt, as_of: datetime, notices: str
-    ) -> Subject:
+    async def _subject(self, tx: Tx, scope: Scope, payment_id: str, as_of: datetime, notices: str = "") -> Subject:
+        """The payment, locked, with its current attempt; its first is made here."""
+        payment = await self._locked(tx, payment_id)
+        attempt = await current_attempt(tx, payment_id) or await add_attempt(tx, scope, payment, as_of)
         return Subject(scope, payment, attempt, await self._rails.of(tx, attempt.provider), as_of, notices)
 
     async def _locked(self, tx: Tx, payment_id: str) -> Payment:
@@ -305,10 +300,6 @@ class PaymentSteps:
         assert attempt is not None
         subject = Subject(subject.scope, payment, attempt, subject.rail, subject.as_of, subject.notices)
         return await self._book(tx, subject)
-
-    async def _report(self, subject: Subject) -> PaymentProgress:
-        async with self._db.transaction(subject.scope) as tx:
-            return await self._progress(tx, subject, await self._reopen(tx, subject))
 
     async def _progress(self, tx: Tx, subject: Subject, book: Book | None = None) -> PaymentProgress:
         """Decide the next step and when, and write it down for operators and the test clock."""
@@ -344,8 +335,26 @@ class PaymentSteps:
                 resolution=f"looked up: {attempt.status}",
                 as_of=as_of,
             )
-        await change_payment(tx, payment.id, next_action_at=at, blocked_reason=blocked, checks=checks)
+        if (payment.next_action_at, payment.blocked_reason, payment.checks) != (at, blocked, checks):
+            await change_payment(tx, payment.id, next_action_at=at, blocked_reason=blocked, checks=checks)
         return PaymentProgress(status=payment.status, step=step, next_action_at=at, blocked_reason=blocked)
+
+
+def _effect(subject: Subject, operation: str) -> Effect[RailAnswer]:
+    attempt = subject.attempt
+    return Effect(
+        scope=subject.scope,
+        key=f"attempt/{attempt.reference}/{operation}",
+        provider=attempt.provider,
+        operation=operation,
+        request=_Call(
+            operation=operation,
+            reference=attempt.reference,
+            amount_minor=attempt.amount_minor,
+            currency=attempt.currency,
+        ),
+        answer=RailAnswer,
+    )
 
 
 def _unwanted(book: Book) -> bool:

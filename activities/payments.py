@@ -1,18 +1,24 @@
 """The payment process's activities: each is one step of `PaymentSteps`, or an operator's ruling."""
 
+import structlog
 from temporalio import activity
 
 from activities.errors import translated
+from activities.gateways.protocols import RailNotSent
 from activities.notifications import NotificationActivities
 from activities.payment_steps import PaymentSteps
 from contracts.payment import PaymentProgress, PaymentTask, RulingTask
 from domain.payment import PaymentStep
 
+log = structlog.get_logger(__name__)
+
 
 class PaymentActivities:
     """Steps of one payment. Every one may be repeated at any time.
 
-    The last step also tells the people concerned, where that takes no time: it spares most processes a step of their own.
+    What can follow at once does: money authorized for a campaign that keeps what it raises is taken by the step that found
+    it authorized, and the last step tells the people concerned. Both spare the process a step of its own; where they do
+    not succeed at once, the process takes that step, with its retries.
     """
 
     def __init__(self, steps: PaymentSteps, notifications: NotificationActivities) -> None:
@@ -22,13 +28,13 @@ class PaymentActivities:
     async def start_attempt(self, task: PaymentTask) -> PaymentProgress:
         """Ask the provider for the payment."""
         async with translated():
-            return await self._told(task, await self._steps.start(task.scope, task.payment_id, task.as_of))
+            return await self._onward(task, await self._steps.start(task.scope, task.payment_id, task.as_of))
 
     @activity.defn
     async def check_attempt(self, task: PaymentTask) -> PaymentProgress:
         """Fetch the truth from the provider and apply it."""
         async with translated():
-            return await self._told(task, await self._steps.check(task.scope, task.payment_id, task.as_of))
+            return await self._onward(task, await self._steps.check(task.scope, task.payment_id, task.as_of))
 
     @activity.defn
     async def capture_attempt(self, task: PaymentTask) -> PaymentProgress:
@@ -53,6 +59,15 @@ class PaymentActivities:
         """Apply an operator's answer about an unknown outcome."""
         async with translated():
             return await self._steps.rule(task.scope, task.payment_id, task.as_of, task.ruling)
+
+    async def _onward(self, task: PaymentTask, progress: PaymentProgress) -> PaymentProgress:
+        """Take authorized money that is to be taken now."""
+        if progress.step is PaymentStep.CAPTURE:
+            try:
+                progress = await self._steps.capture(task.scope, task.payment_id, task.as_of)
+            except RailNotSent as error:
+                log.info("payment.capture_deferred", payment_id=task.payment_id, code=error.code)
+        return await self._told(task, progress)
 
     async def _told(self, task: PaymentTask, progress: PaymentProgress) -> PaymentProgress:
         if progress.step is not PaymentStep.DONE:

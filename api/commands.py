@@ -95,7 +95,7 @@ class Unit:
 
     async def timeline(self, entity_id: str, event: str, **detail: Any) -> None:
         """Append to the entity's timeline, at business time."""
-        await timeline.record(self.tx, self.scope, entity_id, event, self.as_of, detail)
+        await timeline.record(self.tx, self.scope, [entity_id], event, self.as_of, detail)
 
     async def start(
         self,

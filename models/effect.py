@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, LiteralString
 
 from psycopg.types.json import Jsonb
 from sqlalchemy import Column, LargeBinary
@@ -83,6 +83,13 @@ async def claim(
         fresh=row["fresh"], status=row["status"], result=row["result"], error_code=row["error_code"],
         age_seconds=row["age"], known_seconds=row["known"], same_request=row["same"],
     )  # fmt: skip
+
+
+IN_FLIGHT: Final[LiteralString] = """
+select 1 as found from effects
+ where key in ($1, $2) and status = 'claimed' and sent_at > now() - interval '5 seconds' limit 1
+"""
+"""A row while the answer to a call under one of two keys is awaited, or is just being written down."""
 
 
 async def send_again(tx: Tx, key: str) -> None:

@@ -1,6 +1,7 @@
 """The timeline of an entity: what happened to it, in business time, in words a person and a program can read."""
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -27,19 +28,16 @@ class TimelineEntry(Scoped, table=True):
     detail: dict[str, Any] = Field(sa_column=Column(JSONB))
 
 
+_RECORD = """
+insert into timeline (tenant_id, mode, entity_id, at, event, detail)
+select %s, %s, e.id, %s, %s, %s from unnest(%s::text[]) with ordinality as e(id, place) order by e.place
+"""
+
+
 async def record(
-    tx: Tx, scope: Scope, entity_id: str, event: str, at: datetime, detail: dict[str, Any] | None = None
+    tx: Tx, scope: Scope, entity_ids: Sequence[str], event: str, at: datetime, detail: dict[str, Any] | None = None
 ) -> None:
-    """Append `event` (a short snake_case fact, such as `payment_captured`) in the caller's transaction."""
+    """Append `event` (a short snake_case fact, such as `payment_captured`) to each timeline in the caller's transaction."""
     assert at.tzinfo is not None, "business time is aware"
-    await tx.execute(
-        "insert into timeline (tenant_id, mode, entity_id, at, event, detail) values (%s, %s, %s, %s, %s, %s)",
-        (
-            scope.tenant_id,
-            str(scope.mode),
-            entity_id,
-            at,
-            event,
-            Jsonb(detail or {}, dumps=lambda value: json.dumps(value, default=str)),
-        ),
-    )
+    told = Jsonb(detail or {}, dumps=lambda value: json.dumps(value, default=str))
+    await tx.execute(_RECORD, (scope.tenant_id, str(scope.mode), at, event, told, list(entity_ids)))

@@ -8,7 +8,7 @@ from sqlalchemy import Column, LargeBinary
 from sqlmodel import Field
 
 from contracts.base import Scope
-from infra.database import Tx
+from infra.database import Tx, fetch_one
 from models.base import Scoped, read_all
 
 _RECEIVED = ("tenant_id", "mode", "account_id", "provider", "event_id", "kind", "reference", "provider_id", "raw")
@@ -57,14 +57,14 @@ async def refuse(tx: Tx, scope: Scope, *, account_id: str, reason: str, raw: byt
 
 
 async def due_events(tx: Tx, limit: int) -> list[InboxEvent]:
-    """Events that want processing now, oldest first, leased to the caller for ten seconds.
+    """Events that want processing now, oldest first, leased to the caller for five seconds.
 
     As long as Temporal takes to notice that a caller died: its successor finds them due again.
     """
     return await read_all(
         tx,
         InboxEvent,
-        """update webhook_inbox set next_attempt_at = now() + interval '10 seconds' where id in (
+        """update webhook_inbox set next_attempt_at = now() + interval '5 seconds' where id in (
                select id from webhook_inbox where status in ('received', 'orphaned') and next_attempt_at <= now()
                order by id limit %s for update skip locked) returning *""",
         (limit,),
@@ -93,6 +93,16 @@ async def settle_event(
            where id = %s and status in ('received', 'orphaned')""",
         (status, error_code, retry_seconds, status, event_row),
     )
+
+
+async def events_wait(tx: Tx, reference: str) -> bool:
+    """Whether an event about an attempt waits to be answered."""
+    row = await fetch_one(
+        tx,
+        "select 1 as found from webhook_inbox where reference = %s and status in ('received', 'orphaned') limit 1",
+        (reference,),
+    )
+    return row is not None
 
 
 async def settle_events_of(tx: Tx, reference: str) -> None:

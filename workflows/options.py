@@ -45,7 +45,7 @@ GATEWAY: Final = Preset(
 
 BATCH: Final = Preset(
     start_to_close_timeout=timedelta(minutes=10),
-    heartbeat_timeout=timedelta(seconds=10),
+    heartbeat_timeout=timedelta(seconds=5),
     schedule_to_close_timeout=timedelta(days=30),
     retry_policy=_RETRY,
     cancellation_type=ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
@@ -62,7 +62,7 @@ NOTIFY: Final = Preset(
 
 CLOCK: Final = Preset(
     start_to_close_timeout=timedelta(minutes=30),
-    heartbeat_timeout=timedelta(seconds=20),
+    heartbeat_timeout=timedelta(seconds=10),
     schedule_to_close_timeout=timedelta(hours=2),
     retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
 )

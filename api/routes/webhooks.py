@@ -4,6 +4,7 @@
 `/webhooks/payment` stand for the default tenant's test account, the provider being known by its signature header.
 """
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Final
 
@@ -27,12 +28,16 @@ from contracts.visibility import ENTITY
 from domain.errors import NotFound, Unauthenticated
 from domain.payment import AWAITS_PROVIDER
 from infra.database import Database
+from models.effect import IN_FLIGHT
 from models.payment import attempt_of_provider_id, get_attempt, get_payment
 from models.provider import ProviderAccount, account_by_endpoint, account_for_alias, sealing_purpose
 from models.webhook import InboxEvent, receive, refuse, settle_event
 
 log = structlog.get_logger(__name__)
 router = api_router(tags=["webhooks"])
+_CAUSES: Final = ("start", "capture")
+"""Our own calls that providers report by events."""
+_LOOKS, _LOOK_SECONDS = 6, 0.05
 _SIGNED_BY: Final = {"stripe-signature": "stripe", "x-paystack-signature": "paystack"}
 
 
@@ -85,11 +90,28 @@ async def _take(request: Request, account: ProviderAccount) -> JSONResponse:
         log.warning("webhook.refused", account=account.id, reason=refused.reason)
         raise Unauthenticated("signature_refused", "The signature does not match.") from None
 
+    await _let_our_call_end(request.app.state.database, scope, event)
+
     async def store(unit: Unit) -> None:
         await _store(unit, account, event, raw)
 
     await run_unit(request, scope, f"provider:{account.provider}", "webhook.receive", store)
     return success(request, ReceiptView(received=True))
+
+
+async def _let_our_call_end(database: Database, scope: Scope, event: WebhookEvent) -> None:
+    """Wait a moment while the call that caused the event is being recorded.
+
+    Providers often report a payment before we have written down their answer about it. What would wake processes now, and
+    have the provider asked again, tells nothing new a moment later. Only that depends on the wait.
+    """
+    if event.reference is None:
+        return
+    keys = [f"attempt/{event.reference}/{operation}" for operation in _CAUSES]
+    for _ in range(_LOOKS):
+        if await database.ask(scope, IN_FLIGHT, keys) is None:
+            return
+        await asyncio.sleep(_LOOK_SECONDS)
 
 
 def _verify(request: Request, account: ProviderAccount, raw: bytes, headers: dict[str, str]) -> WebhookEvent:

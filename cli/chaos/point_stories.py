@@ -23,6 +23,8 @@ _HELD, _PAGE = 200_000, 150_000
 _LOST_CALL_SECONDS: Final = 20
 """Longer than any call, and than the lease of an exclusive effect: whoever made it is dead or has been answered."""
 _BUSINESS_TRIES: Final = 8
+_BUSY_TIMES: Final = 3
+"""One for the first step, one for its repetition after a strike, one for the step that follows."""
 
 
 def drives(*activities: str) -> Callable[[Story], Story]:
@@ -41,7 +43,7 @@ def undriven(activities: Iterable[str]) -> list[str]:
     return sorted({*activities} - {name for driven in DRIVES.values() for name in driven})
 
 
-@drives("advance_campaign", "start_attempt", "capture_attempt", "check_attempt", "send_notifications")
+@drives("advance_campaign", "start_attempt", "check_attempt", "send_notifications")
 async def paid_at_once(world: World) -> None:
     """A card and a hosted page pay at once into a keep-what-you-raise campaign."""
     campaign = await world.campaign("keep_what_you_raise", goal=1_000_000)
@@ -53,6 +55,18 @@ async def paid_at_once(world: World) -> None:
     await _until(world, bem, page, "captured")
     await _counts(world, campaign, captured=_HELD + _PAGE)
     await _kept(world, stripe=[_HELD], paystack=[_PAGE])
+
+
+@drives("capture_attempt")
+async def captured_later(world: World) -> None:
+    """The provider is too busy to take a card's money in the step that found it authorized: that takes a step of its own."""
+    await world.fault("stripe", "stripe.capture", "429", times=_BUSY_TIMES)
+    campaign = await world.campaign("keep_what_you_raise", goal=1_000_000)
+    ada = await world.person()
+    card = await world.invest(ada, campaign, _HELD, "stripe", instrument=CARD)
+    await _until(world, ada, card, "captured")
+    await _counts(world, campaign, captured=_HELD)
+    await _kept(world, stripe=[_HELD])
 
 
 @drives("start_attempt", "load_payment", "void_attempt")

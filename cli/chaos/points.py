@@ -183,12 +183,12 @@ class StrikingTransport(httpx.AsyncBaseTransport):
         self._strikes, self._inner = strikes, httpx.AsyncHTTPTransport()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """One exchange; after = the provider has done it and answered."""
+        """One exchange; after = the provider has done it and answered, so a refusal has no after."""
         operation = operation_of(request.method, request.url.path)
         if operation is not None:
             self._strikes.reach(Kind.PROVIDER, operation, Moment.BEFORE)
         response = await self._inner.handle_async_request(request)
-        if operation is not None:
+        if operation is not None and response.is_success:
             try:
                 self._strikes.reach(Kind.PROVIDER, operation, Moment.AFTER)
             except Struck:

@@ -4,16 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from email import message_from_bytes, policy
+from email.message import EmailMessage
 from typing import Any
 
 import pytest
 from temporalio.testing import ActivityEnvironment
 
-from activities.notifications import NotificationActivities
+from activities.notifications import NotificationActivities, compose
 from contracts.base import Scope
 from infra.database import Database, fetch_one
 from infra.settings import Settings
-from models.notification import notify
+from models.notification import Notification, notify
+from models.user import User
 from tests.fixtures.pledges import add_user
 from tests.fixtures.postgres import free_port
 
@@ -85,3 +88,19 @@ async def test_a_message_nobody_can_write_holds_up_nothing(database: Database, o
 
 async def test_without_messages_nothing_is_left(database: Database, scope: Scope) -> None:
     assert await told(database, scope, free_port())
+
+
+def test_a_message_reads_as_it_was_written() -> None:
+    """Whatever alphabet the campaign's title is in, and however long it is."""
+    title = "Bäckerei Mòsúnmọ́lá " + "wheat and maize " * 12
+    message = Notification(id="ntf_1", template="pledge_held", params=PARAMS | {"campaign": title})
+    user = User(id="usr_1", name="Adé & Sons", email="ade@example.com", password_hash="", role="investor")
+    raw = compose(message, user, "Chama <no-reply@example.com>").as_bytes()
+    read = message_from_bytes(raw, policy=policy.default)
+    assert isinstance(read, EmailMessage)
+    subject = title.strip()
+    assert subject in str(read["Subject"])
+    assert (read["To"], read["Message-ID"]) == ("ade@example.com", "<ntf_1@chama>")
+    plain, html = (read.get_body((kind,)) for kind in ("plain", "html"))
+    assert plain is not None and "Adé & Sons" in plain.get_content()
+    assert html is not None and "Adé &amp; Sons" in html.get_content()

@@ -41,11 +41,17 @@ class Door:
         v1 = hmac.new(SECRET.encode(), f"{t}.".encode() + raw, hashlib.sha256).hexdigest()
         return await self.send(raw, **{"Stripe-Signature": f"t={t},v1={v1}"})
 
-    def event(self) -> bytes:
+    def event(self, reference: str = "") -> bytes:
         number = uuid4().hex
-        body: dict[str, Any] = {"id": f"evt_{number}", "type": "charge.succeeded", "data": {"object": {}}}
+        about = (
+            {"id": f"pi_{number}", "object": "payment_intent", "metadata": {"reference": reference}}
+            if reference
+            else {}
+        )
+        body: dict[str, Any] = {"id": f"evt_{number}", "type": "charge.succeeded", "data": {"object": about}}
         if self.account.provider == "paystack":
-            body = {"event": "charge.success", "data": {"id": int(number[:12], 16), "reference": f"ch-{number}"}}
+            data = {"id": int(number[:12], 16), "reference": reference or f"ch-{number}"}
+            body = {"event": "charge.success", "data": data}
         return json.dumps(body).encode()
 
     def stored(self) -> tuple[int, int, int]:
@@ -92,6 +98,27 @@ async def test_the_same_event_many_times_is_stored_once(door: Door) -> None:
     assert door.stored() == (1, 1, 0)
     assert (await door.signed(door.event())).status_code == 200
     assert door.stored() == (2, 2, 0)
+
+
+@pytest.mark.parametrize("operation", ["start", "capture"])
+async def test_an_event_about_a_call_under_way_waits_for_its_record(door: Door, operation: str) -> None:
+    """The provider reports a payment sooner than we have written down its answer: a moment later that is no news."""
+    reference = f"ch-{uuid4().hex}"
+    key = f"attempt/{reference}/{operation}"
+    door.edge.sql(
+        "insert into effects (tenant_id, mode, key, provider, operation, request_hash, status) "
+        "values (%s, %s, %s, %s, %s, '', 'claimed')",
+        door.edge.scope.tenant_id, str(door.edge.scope.mode), key, door.account.provider, operation,
+    )  # fmt: skip
+    waiting = asyncio.create_task(door.signed(door.event(reference)))
+    await asyncio.sleep(0.1)
+    assert not waiting.done() and door.stored() == (0, 0, 0)
+    door.edge.sql("update effects set status = 'done' where key = %s", key)
+    assert (await waiting).status_code == 200
+    assert door.stored()[0] == 1
+    door.edge.sql("update effects set status = 'claimed' where key = %s", key)
+    assert (await door.signed(door.event(reference))).status_code == 200, "a caller that died holds nothing up"
+    assert door.stored()[0] == 2
 
 
 async def test_what_the_provider_did_not_sign_leaves_a_fingerprint_only(door: Door) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from cli.demo.world import CARD, expect
+from contracts.ids import workflow_id
 from tests.fixtures.stage import Stage, events
 from tests.fixtures.stories import Stories, Told
 
@@ -32,6 +33,25 @@ async def the_wallet_pays_at_once(world: Stage) -> None:
     )
     assert (refused.status_code, refused.json()["code"]) == (409, "insufficient_funds")
     assert await world.wallet(ada) == 50_000
+
+
+@STORIES.tell
+async def a_card_that_pays_at_once_takes_one_step(world: Stage) -> None:
+    campaign = await world.campaign("keep_what_you_raise", goal=500_000)
+    ada = await world.person()
+    made = await world.invest(ada, campaign, 200_000, "stripe", instrument=CARD)
+    await world.until(ada, f"/v1/investments/{made['id']}", "captured")
+    handle = (await world.temporal()).get_workflow_handle(
+        workflow_id("payment", world.seeded.scope, made["payment_id"])
+    )
+    await handle.result()
+    scheduled = [
+        event.activity_task_scheduled_event_attributes.activity_type.name
+        for event in (await handle.fetch_history()).events
+        if event.HasField("activity_task_scheduled_event_attributes")
+    ]
+    assert scheduled[0] == "start_attempt" and "capture_attempt" not in scheduled
+    await world.mailed(ada, "Receipt for")
 
 
 @STORIES.tell
