@@ -8,9 +8,9 @@ caught into a 500 that says nothing.
 import asyncio
 import re
 import time
+from secrets import token_hex
 from typing import Any
 from urllib.parse import unquote_to_bytes
-from uuid import uuid4
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -154,7 +154,7 @@ class _Answer:
 def _request_id(headers: dict[bytes, bytes]) -> str:
     """The client's own, if it is fit for logs and headers: it stands on every log line."""
     given = headers.get(b"x-request-id", b"").decode("latin-1")
-    return given if _REQUEST_ID.fullmatch(given) and not holds_card_number(given) else f"req_{uuid4().hex}"
+    return given if _REQUEST_ID.fullmatch(given) and not holds_card_number(given) else f"req_{token_hex(16)}"
 
 
 def _check_encodings(scope: Scope) -> None:

@@ -34,6 +34,7 @@ def api(*, hold: bool) -> None:
         access_log=False,  # the application writes its own, with the request id
         log_level="warning",
         server_header=False,
+        proxy_headers=False,  # nothing here asks for the client's address or scheme
         timeout_graceful_shutdown=8,
     )
 

@@ -23,7 +23,7 @@ _RECONNECT_SECONDS = 3.0
 # Utility statements need no planner, and a scope (a UUID and an enumeration) no quoting: half the price of `set_config`.
 _BEGIN = "begin; set local app.tenant = '%s'; set local app.mode = '%s'"
 _PREPARE_SCOPE = b"""prepare set_scope as select set_config('app.tenant', $1, true), set_config('app.mode', $2, true),
-    set_config('plan_cache_mode', 'force_generic_plan', true)"""
+    set_config('plan_cache_mode', 'force_generic_plan', true), set_config('transaction_read_only', 'on', true)"""
 _PREPARED = "select name from pg_prepared_statements"
 
 
@@ -55,7 +55,7 @@ class _Question:
     def of(cls, number: int, query: str, values: int) -> "_Question":
         name = f"ask_{number}"
         execute = f"execute {name}({', '.join(['%s'] * values)})" if values else f"execute {name}"
-        message = f"begin read only; execute set_scope(%s, %s); {execute}; commit"
+        message = f"execute set_scope(%s, %s); {execute}"  # statements of one message are one transaction
         return cls(name, f"prepare {name} as {query}".encode(), message.encode())
 
 
@@ -102,8 +102,8 @@ class Database:
     async def ask(self, scope: Scope, query: LiteralString, params: Sequence[Any]) -> DictRow | None:
         """The first row of one read in a transaction of its own.
 
-        `query` numbers its values ($1, $2…) and is prepared once a connection. It is sent as one message with the
-        transaction and its scope around it, values bound by the client: one round trip, and no planning after the first
+        `query` numbers its values ($1, $2…) and is prepared once a connection. It is sent as one message with
+        its scope, and so one read-only transaction, values bound by the client: one round trip, and no planning after the first
         (one plan for all values: a question has no parts that some values switch off).
         """
         question = self._questions.get(query)
@@ -114,7 +114,7 @@ class Database:
             if tx.prepared is None or question.name not in tx.prepared:
                 await self._prepare(tx, question)
             await cursor.execute(question.message, (str(scope.tenant_id), str(scope.mode), *params))
-            cursor.nextset(), cursor.nextset()
+            cursor.nextset()
             return await cursor.fetchone()
 
     async def _prepare(self, tx: _Connection, question: _Question) -> None:

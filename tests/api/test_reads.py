@@ -213,3 +213,20 @@ async def test_a_question_outlives_rollbacks_and_cancellations(edge: Edge) -> No
             assert hidden is not None and hidden["seen"] == 0
     finally:
         await database.close()
+
+
+async def test_a_question_reads_only_and_leaves_no_scope_behind(edge: Edge) -> None:
+    """What is set for one question must not be there for whoever borrows the connection next."""
+    database = Database(edge.settings.app_url, name="one", max_size=1)
+    await database.open()
+    settings = ("transaction_read_only", "app.tenant", "app.mode", "plan_cache_mode")
+    query = "select " + ", ".join(f"current_setting('{each}', true) as {each.replace('.', '_')}" for each in settings)
+    try:
+        asked = await database.ask(edge.scope, query, ())  # type: ignore[arg-type]
+        async with database.transaction() as tx:
+            after = await (await tx.execute(query)).fetchone()
+    finally:
+        await database.close()
+    assert asked is not None and after is not None
+    assert [*asked.values()] == ["on", str(edge.scope.tenant_id), str(edge.scope.mode), "force_generic_plan"]
+    assert [*after.values()] in (["off", "", "", "auto"], ["off", None, None, "auto"])
