@@ -70,13 +70,13 @@ class Passwords:
             return await asyncio.to_thread(self._hasher.hash, password)
 
     async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Whether they belong together. None (no such user) costs the same time and is False."""
-        if password_hash is None:
+        """Whether they belong together. None (no such user) costs the same time and is False, and so is what is no hash:
+        a user made without a password."""
+        known = password_hash is not None and Argon2Hasher.identify(password_hash)
+        if password_hash is None or not known:
             if self._decoy is None:
                 self._decoy = await self.hash(secrets.token_urlsafe(16))
-            password_hash, known = self._decoy, False
-        else:
-            known = True
+            password_hash = self._decoy
         async with self._turns:
             matches = await asyncio.to_thread(self._hasher.verify, password, password_hash)
         return matches and known

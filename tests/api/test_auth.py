@@ -20,6 +20,7 @@ from api.auth import AUDIENCE, ISSUER, InvalidToken
 from infra.crypto import token_key
 from models.user import Role
 from tests.fixtures.api import Edge, assert_problem
+from tests.fixtures.pledges import add_user
 
 PASSWORD = "correct horse battery"
 
@@ -104,7 +105,10 @@ async def test_every_refused_login_looks_the_same(edge: Edge) -> None:
     await sign_up(edge, "login@example.com")
     await sign_up(edge, "gone@example.com")
     edge.sql("update users set disabled_at = now() where email = 'gone@example.com'")
+    add_user(edge.owner_url, edge.scope)  # made without a password
+    [(no_password,)] = edge.sql("select email from users where password_hash = '!' limit 1")
     answers = [
+        await log_in(edge, no_password, "!"),
         await log_in(edge, "login@example.com", "wrong password"),
         await log_in(edge, "nobody@example.com"),
         await log_in(edge, "gone@example.com"),

@@ -16,7 +16,7 @@ from tests.architecture.source import ROOT
 from tests.fixtures.hostile import Target
 
 CASES = int(os.environ.get("CHAMA_HOSTILE_CASES", "2000"))
-PER_OPERATION = max(CASES // 50, 10)
+PER_OPERATION = max((CASES - 1000) // 30, 10)
 
 
 @pytest.mark.timeout(3600)
