@@ -1,6 +1,7 @@
 """Emails: rendered from templates at send time, so that no personal data is stored with the message or in Temporal."""
 
 import asyncio
+import contextlib
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from email.utils import formatdate
@@ -84,10 +85,14 @@ class NotificationActivities:
 
     async def _deliver(self, email: MIMEMultipart) -> str | None:
         """None when accepted, a code when refused for good; raises a retryable error when the server cannot take it now."""
+        server = aiosmtplib.SMTP(
+            hostname=self._settings.smtp_host, port=self._settings.smtp_port, timeout=10, start_tls=False
+        )
         try:
-            await aiosmtplib.send(
-                email, hostname=self._settings.smtp_host, port=self._settings.smtp_port, timeout=10, start_tls=False
-            )
+            await server.connect()
+            await server.send_message(email)
+            with contextlib.suppress(aiosmtplib.SMTPException, OSError):  # the message is theirs already
+                await server.quit()
         except aiosmtplib.SMTPResponseException as error:
             if 500 <= error.code < 600:
                 return f"smtp_{error.code}"
@@ -98,6 +103,8 @@ class NotificationActivities:
             raise ApplicationError("recipients deferred", type="mail_deferred") from None
         except (aiosmtplib.SMTPException, OSError) as error:
             raise ApplicationError(type(error).__name__, type="mail_unreachable") from None
+        finally:
+            server.close()  # without a word: who gave up waiting does not wait for a farewell
         return None
 
 

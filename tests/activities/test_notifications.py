@@ -47,15 +47,21 @@ async def told(database: Database, scope: Scope, port: int) -> bool:
 
 
 @asynccontextmanager
-async def mail_server(*answers: bytes) -> AsyncIterator[int]:
-    """Greets, and answers each line with the next of `answers`; then it says nothing more."""
+async def mail_server(*answers: bytes, heard: list[bytes] | None = None) -> AsyncIterator[int]:
+    """Greets, answers each command (a message is one) with the next of `answers`, then only listens; `heard` keeps it all."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines = [] if heard is None else heard
         writer.write(b"220 ready\r\n")
+        ends = b"\r\n"
         for answer in answers:
-            await reader.readline()
+            lines.append(await reader.readuntil(ends))
             writer.write(answer)
-        await reader.read()
+            ends = b"\r\n.\r\n" if answer.startswith(b"354") else b"\r\n"
+        while line := await reader.readline():
+            lines.append(line)
+            if line == b"QUIT\r\n":
+                break
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -76,9 +82,22 @@ async def test_a_silent_mail_server_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr("activities.notifications.AT_ONCE_SECONDS", 0.5)
     await queued(database, owner_url, scope)
-    async with mail_server() as port:
+    heard: list[bytes] = []
+    async with mail_server(b"250 hello\r\n", heard=heard) as port:
         assert not await told(database, scope, port)
+    assert b"QUIT\r\n" not in heard, "a farewell would be waited for as long as any answer"
     assert await status(database, scope) == "sending"
+
+
+async def test_a_server_that_is_gone_after_it_took_the_message_has_taken_it(
+    database: Database, owner_url: str, scope: Scope
+) -> None:
+    """Sent twice is worse than a farewell missed."""
+    await queued(database, owner_url, scope)
+    ok = b"250 ok\r\n"
+    async with mail_server(ok, ok, ok, b"354 go on\r\n", ok) as port:
+        assert await told(database, scope, port)
+    assert await status(database, scope) == "sent"
 
 
 async def test_a_message_nobody_can_write_holds_up_nothing(database: Database, owner_url: str, scope: Scope) -> None:
