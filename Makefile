@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := domain contracts models infra activities workflows api sandbox cli migrations benchmarks tests worker.py
 
+# Every stack starts a dozen processes: they find our own modules compiled.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help up demo chaos test bench controls hostile lint fmt lock
 

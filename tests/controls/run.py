@@ -142,6 +142,7 @@ class Copy:
             del sys.modules[name]
         sys.path[:] = [str(self.root), *(each for each in sys.path if each not in ("", str(ROOT)))]
         sys.path_importer_cache.clear()
+        sys.dont_write_bytecode = False  # the next fork finds the copy compiled, whatever this machine does otherwise
         options = ["-p", "tests.controls.origin", "--tb=short", f"--junitxml={report}", f"--timeout={SECONDS}"]
         return int(pytest.main([*options, *tests]))
 
