@@ -70,7 +70,8 @@ drop function ledger_post, ledger_book_two, ledger_move_one, ledger_move, ledger
 drop table ledger_entries, ledger_transactions;
 drop function ledger_refuse_unbalanced;
 
-alter table ledger_transfers add primary key (tenant_id, mode, key, part), add unique (id, part);
+-- The key first: it tells two rows apart at the first comparison, where tenant and mode are alike in most.
+alter table ledger_transfers add primary key (key, tenant_id, mode, part), add unique (id, part);
 create index ledger_transfers_debit on ledger_transfers (debit_id, id);
 create index ledger_transfers_credit on ledger_transfers (credit_id, id);
 -- A hold is resolved once, whichever of post, void and expire comes first; a transaction is reversed once.

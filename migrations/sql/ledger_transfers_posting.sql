@@ -45,7 +45,7 @@ begin
            (tenant_id, mode, key, event, phase, payload_hash, debit_id, credit_id, currency, amount_minor,
             effective_at, expires_at)
     values (v_tenant, v_mode, p_key, p_event, p_phase, p_hash, d_id, c_id, d_currency, p_minor, p_effective, p_expires)
-        on conflict (tenant_id, mode, key, part) do nothing
+        on conflict (key, tenant_id, mode, part) do nothing
     returning id into v_id;
     if v_id is null then
         return null;
@@ -102,6 +102,7 @@ declare
     v_posted bigint[];
     v_debit bigint[];
     v_credit bigint[];
+    v_tids tid[];
     v_moved bigint;
 begin
     select array_agg(s.id), array_agg(a.stripes),
@@ -109,19 +110,22 @@ begin
            array_agg(s.posted), array_agg(s.debit), array_agg(s.credit)
       into v_ids, v_stripes, v_risky, v_posted, v_debit, v_credit
       from (select l.id, sum(l.posted)::bigint as posted, sum(l.debit)::bigint as debit, sum(l.credit)::bigint as credit
-              from unnest(p_accounts, p_posted, p_debit, p_credit) as l(id, posted, debit, credit) group by l.id) s
+              from unnest(p_accounts, p_posted, p_debit, p_credit) as l(id, posted, debit, credit)
+             group by l.id order by l.id) s
      cross join lateral (select x.stripes, x.bounded, x.kind from ledger_accounts x where x.id = s.id offset 0) a;
-    perform from unnest(v_ids, v_stripes, v_risky) as d(id, stripes, risky)
-       join ledger_balances b on b.account_id = d.id
-        and b.stripe >= case when d.risky then 0 else pg_backend_pid() % d.stripes end
-        and b.stripe <= case when d.risky then d.stripes else pg_backend_pid() % d.stripes end
-      order by b.account_id, b.stripe for update of b;
+    select array_agg(l.tid) filter (where l.stripe = pg_backend_pid() % l.stripes) into v_tids
+      from (select b.ctid as tid, b.stripe, b.stripes
+              from unnest(v_ids, v_stripes, v_risky) as d(id, stripes, risky)
+              join ledger_balances b on b.account_id = d.id
+               and b.stripe >= case when d.risky then 0 else pg_backend_pid() % d.stripes end
+               and b.stripe <= case when d.risky then d.stripes else pg_backend_pid() % d.stripes end
+             order by b.account_id, b.stripe for update of b) l;
     update ledger_balances b
        set posted_minor = b.posted_minor + d.posted,
            pending_debit_minor = b.pending_debit_minor + d.debit,
            pending_credit_minor = b.pending_credit_minor + d.credit
-      from unnest(v_ids, v_stripes, v_posted, v_debit, v_credit) as d(id, stripes, posted, debit, credit)
-     where b.account_id = d.id and b.stripe = pg_backend_pid() % d.stripes;
+      from unnest(v_tids, v_ids, v_posted, v_debit, v_credit) as d(tid, id, posted, debit, credit)
+     where b.ctid = d.tid and b.account_id = d.id;
     get diagnostics v_moved = row_count;
     if v_moved <> cardinality(v_ids) then
         raise exception '% of % accounts have a balance', v_moved, cardinality(v_ids);
@@ -223,26 +227,27 @@ create function ledger_post(
 declare
     v_tenant constant uuid := nullif(current_setting('app.tenant', true), '')::uuid;
     v_mode constant text := nullif(current_setting('app.mode', true), '');
-    v_ids bigint[] := array(select nextval('ledger_transfers_id_seq') from generate_series(1, cardinality(p_keys)));
+    -- The id of each element's transaction; null once it turns out not to be new.
+    v_new bigint[] := array(select nextval('ledger_transfers_id_seq') from generate_series(1, cardinality(p_keys)));
+    v_before bigint[];
     v_accounts bigint[];
     v_currencies text[];
-    v_new bigint[] := '{}';
-    v_resolved bigint[] := '{}';
-    v_moved bigint[] := '{}';
-    v_posted bigint[] := '{}';
-    v_debit bigint[] := '{}';
-    v_credit bigint[] := '{}';
-    m record;
+    v_moved bigint[];
+    v_posted bigint[];
+    v_debit bigint[];
+    v_credit bigint[];
+    resolved record;
 begin
     if v_tenant is null or v_mode is null then
         raise exception 'a posting needs a tenant and a mode' using errcode = 'CH000';
     end if;
     if p_parts is not null then
-        v_ids := array(select v_ids[i.ord - i.part + 1] from unnest(p_parts) with ordinality as i(part, ord) order by i.ord);
+        v_new := array(select v_new[i.ord - i.part + 1] from unnest(p_parts) with ordinality as i(part, ord) order by i.ord);
     end if;
 
-    -- 1. New money: its accounts, then its rows in the order of their keys. A taken key inserts nothing; a competitor in
-    -- flight is waited for.
+    -- 1. New money: its accounts, then its rows in the order of their keys; a competitor in flight is waited for. Plain rows,
+    -- and without those whose key is taken where one is: to be ready for a conflict at each row costs more than to begin
+    -- anew for the rare batch that meets one.
     if cardinality(p_codes) > 0 then
         for attempt in 1..2 loop
             select array_agg(a.id order by c.ord), array_agg(a.currency order by c.ord) into v_accounts, v_currencies
@@ -257,34 +262,54 @@ begin
                     where v_currencies[i.debit] <> v_currencies[i.credit]) then
             raise exception 'money cannot move between currencies' using errcode = 'CH004';
         end if;
-        with inserted as (
-            insert into ledger_transfers
-                   (tenant_id, mode, id, part, key, event, phase, payload_hash, debit_id, credit_id, currency, amount_minor,
-                    effective_at, expires_at) overriding system value
-            select v_tenant, v_mode, i.id, coalesce(i.part, 1), i.key, i.event, i.phase, i.hash,
-                   v_accounts[i.debit], v_accounts[i.credit], v_currencies[i.debit], i.amount, i.effective_at, i.expires_at
-              from (select * from unnest(v_ids, p_parts, p_keys, p_events, p_phases, p_hashes, p_debits, p_credits, p_amounts,
-                                         p_effective, p_expires)
-                           as n(id, part, key, event, phase, hash, debit, credit, amount, effective_at, expires_at)
-                     where n.phase in ('single', 'pending') order by n.key, n.part) i
-                on conflict do nothing
-            returning id, phase, debit_id, credit_id, amount_minor
-        )
-        select array_agg(i.id), array_agg(i.debit_id) || array_agg(i.credit_id) as accounts,
-               array_agg(i.posted) || array_agg(-i.posted) as posted,
-               array_agg(i.held) || array_agg(0::bigint) as debit, array_agg(0::bigint) || array_agg(i.held) as credit
-          into v_new, v_moved, v_posted, v_debit, v_credit
-          from (select n.*, case when n.phase = 'single' then n.amount_minor else 0 end as posted,
-                       case when n.phase = 'pending' then n.amount_minor else 0 end as held from inserted n) i;
+        loop
+            begin
+                insert into ledger_transfers
+                       (tenant_id, mode, id, part, key, event, phase, payload_hash, debit_id, credit_id, currency,
+                        amount_minor, effective_at, expires_at) overriding system value
+                select v_tenant, v_mode, i.id, coalesce(i.part, 1), i.key, i.event, i.phase, i.hash,
+                       v_accounts[i.debit], v_accounts[i.credit], v_currencies[i.debit], i.amount, i.effective_at, i.expires_at
+                  from unnest(v_new, p_parts, p_keys, p_events, p_phases, p_hashes, p_debits, p_credits, p_amounts,
+                              p_effective, p_expires)
+                       as i(id, part, key, event, phase, hash, debit, credit, amount, effective_at, expires_at)
+                 where i.id is not null and i.phase in ('single', 'pending')
+                 order by i.key, i.part;
+                exit;
+            exception when unique_violation then
+                v_before := v_new;
+                select array_agg(case when t.id is null then i.id end order by i.ord) into v_new
+                  from unnest(v_new, p_keys, p_phases) with ordinality as i(id, key, phase, ord)
+                  left join lateral (
+                       select x.id from ledger_transfers x
+                        where x.tenant_id = v_tenant and x.mode = v_mode and x.key = i.key and x.part = 1
+                          and i.phase in ('single', 'pending') offset 0) t on true;
+                if v_new = v_before then
+                    raise exception 'a key stands twice in one batch' using errcode = 'CH002';
+                end if;
+            end;
+        end loop;
+        select array_agg(v_accounts[s.account]), array_agg(s.posted), array_agg(s.debit), array_agg(s.credit)
+          into v_moved, v_posted, v_debit, v_credit
+          from (select l.account, sum(l.posted)::bigint as posted, sum(l.debit)::bigint as debit, sum(l.credit)::bigint as credit
+                  from unnest(v_new, p_phases, p_debits, p_credits, p_amounts) as i(id, phase, debit, credit, amount)
+                 cross join lateral (
+                       select case when i.phase = 'single' then i.amount else 0 end as posted,
+                              case when i.phase = 'single' then 0 else i.amount end as held) n
+                 cross join lateral (
+                       values (i.debit, n.posted, n.held, 0::bigint), (i.credit, -n.posted, 0, n.held))
+                       as l(account, posted, debit, credit)
+                 where i.id is not null and i.phase in ('single', 'pending')
+                 group by l.account) s;
     end if;
 
-    -- 2. Resolutions and reversals, whose rows come from their targets'. A target that is resolved already inserts nothing.
+    -- 2. Resolutions and reversals, whose rows come from their targets'. A taken key, and a target that is resolved, insert
+    -- nothing.
     if p_targets is not null then
         with found as (
             select i.*, t.id as target_id, t.part, t.currency, t.amount_minor as held,
                    case when i.phase = 'reversal' then t.credit_id else t.debit_id end as debit_id,
                    case when i.phase = 'reversal' then t.debit_id else t.credit_id end as credit_id
-              from unnest(v_ids, p_keys, p_events, p_phases, p_hashes, p_effective, p_targets, p_amounts)
+              from unnest(v_new, p_keys, p_events, p_phases, p_hashes, p_effective, p_targets, p_amounts)
                    as i(id, key, event, phase, hash, effective_at, target, amount)
              cross join lateral (
                    select x.id, x.part, x.debit_id, x.credit_id, x.currency, x.amount_minor from ledger_transfers x
@@ -301,39 +326,33 @@ begin
                 on conflict do nothing
             returning id, part, amount_minor
         )
-        select array_agg(i.id) filter (where i.part = 1) as new,
+        select array_agg(i.id) filter (where i.part = 1) as ids,
                array_agg(i.debit_id) || array_agg(i.credit_id) as accounts,
                array_agg(i.posted) || array_agg(-i.posted) as posted,
                array_agg(-i.freed) || array_agg(0::bigint) as debit, array_agg(0::bigint) || array_agg(-i.freed) as credit
-          into m
+          into resolved
           from (select f.id, f.part, f.debit_id, f.credit_id,
                        case when f.phase in ('post', 'reversal') then n.amount_minor else 0 end as posted,
                        case when f.phase <> 'reversal' then f.held else 0 end as freed
                   from inserted n join found f on f.id = n.id and f.part = n.part) i;
-        v_resolved := m.new;
-        v_moved := v_moved || m.accounts;
-        v_posted := v_posted || m.posted;
-        v_debit := v_debit || m.debit;
-        v_credit := v_credit || m.credit;
         perform ledger_check_targets(
-            v_tenant, v_mode, v_resolved, v_ids, p_phases, p_effective, p_targets, p_amounts, p_currencies);
+            v_tenant, v_mode, resolved.ids, v_new, p_phases, p_effective, p_targets, p_amounts, p_currencies);
+        select array_agg(case when i.phase in ('single', 'pending') or n.id is not null then i.id end order by i.ord) into v_new
+          from unnest(v_new, p_phases) with ordinality as i(id, phase, ord)
+          left join unnest(resolved.ids) as n(id) on n.id = i.id;
+        v_moved := v_moved || resolved.accounts;
+        v_posted := v_posted || resolved.posted;
+        v_debit := v_debit || resolved.debit;
+        v_credit := v_credit || resolved.credit;
     end if;
-    v_new := v_new || v_resolved;
 
     -- 3. What was not inserted was there before, or is refused.
-    if cardinality(v_new) = cardinality(v_ids) then
-        ids := v_ids;
-        replayed := array_fill(false, array[cardinality(v_ids)]);
+    ids := v_new;
+    if array_position(v_new, null) is null then
+        replayed := array_fill(false, array[cardinality(v_new)]);
     else
-        select array_agg(n.id order by i.ord), array_agg(n.id is null order by i.ord) into ids, replayed
-          from unnest(v_ids) with ordinality as i(id, ord)
-          left join (select distinct u.id from unnest(v_new) as u(id)) n on n.id = i.id;
-        -- Were all inserted, then no key stood twice.
-        if (select count(distinct i.key) < count(*)
-              from unnest(p_keys, p_parts) as i(key, part) where coalesce(i.part, 1) = 1) then
-            raise exception 'a key stands twice in one batch' using errcode = 'CH002';
-        end if;
-        ids := ledger_replay(v_tenant, v_mode, p_keys, p_phases, p_targets, p_hashes, ids);
+        replayed := array(select i.id is null from unnest(v_new) with ordinality as i(id, ord) order by i.ord);
+        ids := ledger_replay(v_tenant, v_mode, p_keys, p_phases, p_targets, p_hashes, v_new);
     end if;
 
     -- 4. The balances, and the bounds.

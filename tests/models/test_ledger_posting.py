@@ -233,9 +233,13 @@ async def test_a_striped_account_keeps_its_bound_over_all_stripes(database: Data
     def refund(key: str, amount: int) -> Posting:
         return accounts.refund_requested(key, source=ESCROW, provider="stripe", amount=ngn(amount), as_of=DAY)
 
+    together = asyncio.Barrier(20)
+
     async def pay(n: int) -> None:
         charge = accounts.payment_charged(f"c{n}", provider="stripe", into=ESCROW, amount=ngn(10), as_of=DAY)
-        await run(database, scope, charge)
+        async with database.transaction(scope) as tx:
+            await together.wait()  # so that each has a connection of its own
+            await ledger.post(tx, charge)
 
     await asyncio.gather(*(pay(n) for n in range(20)))
     async with database.transaction(scope) as tx:
