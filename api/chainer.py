@@ -19,7 +19,7 @@ from models import chain
 log = structlog.get_logger(__name__)
 
 BATCH = 1_000
-"""Rows of each numbered table in one transaction, with all their legs."""
+"""Rows of each table in one transaction."""
 _POLL_SECONDS = 1
 
 

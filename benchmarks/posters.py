@@ -1,4 +1,4 @@
-"""Processes that post, ours or bare, so that what is measured is the ledger and not one Python process.
+"""Processes that post, ours or bare, with all that the product spends in Python.
 
 Both sides go through the same pool and the same three round trips: BEGIN (ours sends the scope in the same message), the
 call, COMMIT. What the product spends in Python (the template, its checks, its hash, the arrays) counts as ours.
@@ -26,6 +26,8 @@ from models import ledger
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 WALLETS = 500
+"""How many accounts there are on each side; the credited ones are numbered behind the debited."""
+HOT = 0
 BATCH = 1000
 Kind = Literal["one", "hot", "batch"]
 Side = Literal["ours", "bare"]
@@ -42,12 +44,18 @@ class Where:
     scope: Scope
 
 
-def deposit(provider: str | None = None) -> Posting:
-    """Money from one of many providers' clearing accounts (or from the hot one) into one of many wallets."""
+def two_accounts() -> tuple[int, int]:
+    """Numbers of a debited and of a credited account; the hot one is not among them."""
+    return random.randrange(1, WALLETS), random.randrange(WALLETS, 2 * WALLETS)
+
+
+def deposit(provider: int | None = None) -> Posting:
+    """Money from one of many providers' clearing accounts (or from the given one) into one of many wallets."""
+    debit, credit = two_accounts()
     return accounts.deposit_captured(
         f"bench/{_RUN}/{next(_numbers)}",
-        provider=provider or f"p{random.randrange(1, WALLETS)}",
-        user_id=f"u{random.randrange(WALLETS)}",
+        provider=f"p{debit if provider is None else provider}",
+        user_id=f"u{credit}",
         amount=Money(100, "NGN"),
         as_of=NOW,
     )
@@ -65,7 +73,7 @@ class _Ours:
 
     async def hot(self) -> None:
         async with self.db.transaction(self._scope) as tx:
-            await ledger.post(tx, deposit("hot"))
+            await ledger.post(tx, deposit(HOT))
 
     async def batch(self) -> None:
         async with self.db.transaction(self._scope) as tx:
@@ -79,23 +87,19 @@ class _Bare:
         self.db = Database(where.owner_url, name="bench-bare", max_size=clients)
 
     async def one(self) -> None:
-        await self._post(*_two_accounts())
+        await self._post(*two_accounts())
 
     async def hot(self) -> None:
-        await self._post(0, random.randrange(WALLETS, 2 * WALLETS))
+        await self._post(HOT, two_accounts()[1])
 
     async def _post(self, debit: int, credit: int) -> None:
         async with self.db.transaction() as tx:
             await (await tx.execute("select bare.post(%s, %s, 100)", (debit, credit))).fetchone()
 
     async def batch(self) -> None:
-        debits, credits = zip(*(_two_accounts() for _ in range(BATCH)), strict=True)
+        debits, credits = zip(*(two_accounts() for _ in range(BATCH)), strict=True)
         async with self.db.transaction() as tx:
             await tx.execute("select bare.post_many(%s, %s, %s)", (list(debits), list(credits), [100] * BATCH))
-
-
-def _two_accounts() -> tuple[int, int]:
-    return random.randrange(1, WALLETS), random.randrange(WALLETS, 2 * WALLETS)
 
 
 async def _repeat(post: Callable[[], Awaitable[None]], times: int) -> None:

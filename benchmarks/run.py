@@ -132,7 +132,7 @@ def _regressed(ratio: Ratio, before: dict[str, float]) -> bool:
     if ratio.name not in before:
         return False
     change = ratio.value / before[ratio.name]
-    return change < _WORSE if ratio.goal.startswith("≥") else 1 / change < _WORSE
+    return 1 / change < _WORSE if ratio.goal.startswith("≤") else change < _WORSE
 
 
 def _figure(value: float, unit: str) -> str:

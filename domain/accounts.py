@@ -167,7 +167,8 @@ class Posting:
 
 
 def _check_balanced(legs: Sequence[Leg]) -> None:
-    """Raises InvalidPosting unless every leg is a non-zero int within MAX_AMOUNT and each currency sums to zero."""
+    """Raises InvalidPosting unless each leg is a non-zero int within MAX_AMOUNT, each currency sums to zero, and no account
+    is on both sides."""
     sums: dict[str, int] = {}
     for leg in legs:
         if type(leg.amount_minor) is not int or not 0 < abs(leg.amount_minor) <= MAX_AMOUNT:
@@ -175,6 +176,10 @@ def _check_balanced(legs: Sequence[Leg]) -> None:
         sums[leg.account.currency] = sums.get(leg.account.currency, 0) + leg.amount_minor
     if any(sums.values()):
         raise InvalidPosting(f"the legs do not sum to zero: {sums}")
+    if {leg.account.code for leg in legs if leg.amount_minor > 0} & {
+        leg.account.code for leg in legs if leg.amount_minor < 0
+    }:
+        raise InvalidPosting("an account is either debited or credited by a posting")
 
 
 def _transfer(debit: AccountSpec, credit: AccountSpec, amount: Money) -> tuple[Leg, Leg]:

@@ -25,7 +25,7 @@ Values = Sequence[str | None]
 class Tail:
     """The last link of a chain: its position from 1, its hash in hex, and the row it stands for.
 
-    `row` is the row's number, for a leg `transaction/leg`; `scope` is `tenant/mode`.
+    `row` is the row's number, for a transfer `transaction/part`; `scope` is `tenant/mode`.
     """
 
     position: int

@@ -3,12 +3,13 @@
 Runs as the audit role (`chama audit`), which sees every tenant without a scope; the tests run the same code after every
 money test. Each finding names the broken row. An empty list means the books hold.
 
-    A1  every transaction sums to zero per currency, and every leg belongs to a transaction and an account
+    A1  every transfer moves more than nothing between two accounts of its tenant and currency, and the parts of a
+        transaction are alike: so every transaction sums to zero per currency
     A3  each cached balance equals the sum of its entries: replaying the journal gives the balances
     A4  no bounded account is below zero, holds counted
     A5  each hold is resolved at most once, within what it held; a reversal mirrors its target
-    A6  entries, audit records and the links of the hash chains cannot change: the triggers stand, and the app role may
-        only read the ledger
+    A6  transfers, audit records and the links of the hash chains cannot change: the triggers stand, and the app role may
+        only read the ledger; the constraints that A1 and A5 lean on are in place
 
 A7 (splits add up) is a property of `domain.money.allocate`; A2 joins provider, ledger and product rows elsewhere.
 """
@@ -37,36 +38,28 @@ class Finding:
         return f"{self.invariant} {self.subject}: {self.detail}: expected {self.expected}, found {self.actual}"
 
 
-_SUBJECT_OF_TRANSACTION = "x.tenant_id || '/' || x.mode || '/' || coalesce(t.key, 'transaction ' || x.transaction_id)"
+_CROOKED = """
+select x.tenant_id || '/' || x.mode || '/' || x.key as subject,
+       'part ' || x.part || ' of ' || x.amount_minor || ' ' || x.currency as detail,
+       'more than zero, between two accounts of that tenant and currency' as expected,
+       concat_ws(', ', x.amount_minor, coalesce(d.code, 'no account'), coalesce(c.code, 'no account')) as actual
+  from ledger_transfers x
+  left join ledger_accounts d on d.tenant_id = x.tenant_id and d.mode = x.mode and d.id = x.debit_id
+  left join ledger_accounts c on c.tenant_id = x.tenant_id and c.mode = x.mode and c.id = x.credit_id
+ where x.amount_minor <= 0 or x.debit_id = x.credit_id or d.id is null or c.id is null
+    or d.currency <> x.currency or c.currency <> x.currency
+"""
 
-_UNBALANCED = f"""
-select {_SUBJECT_OF_TRANSACTION} as subject, 'legs do not sum to zero in ' || x.currency as detail,
-       '0' as expected, x.total::text as actual
-  from (select tenant_id, mode, transaction_id, currency, sum(amount_minor) as total from ledger_entries
-         group by 1, 2, 3, 4 having sum(amount_minor) <> 0) x
-  left join ledger_transactions t on t.tenant_id = x.tenant_id and t.mode = x.mode and t.id = x.transaction_id
-"""  # noqa: S608  constant text
-
-_ORPHANS = f"""
-select {_SUBJECT_OF_TRANSACTION} as subject, 'leg ' || x.leg || ' of ' || x.amount_minor || ' ' || x.currency as detail,
-       'a transaction and an account in that currency' as expected,
-       concat_ws(', ', case when t.id is null then 'no transaction' end,
-                 case when a.id is null then 'no account' else a.code end) as actual
-  from ledger_entries x
-  left join ledger_transactions t on t.tenant_id = x.tenant_id and t.mode = x.mode and t.id = x.transaction_id
-  left join ledger_accounts a on a.tenant_id = x.tenant_id and a.mode = x.mode and a.id = x.account_id
- where t.id is null or a.id is null or a.currency <> x.currency
-"""  # noqa: S608  constant text
-
-_EMPTY = """
-select t.tenant_id || '/' || t.mode || '/' || t.key as subject, 'legs of a ' || t.phase as detail,
-       case when t.phase in ('void', 'expire') then 'none' else 'some' end as expected,
-       count(e.leg)::text || ' legs, ' || count(e.leg) filter (where e.pending) || ' pending' as actual
-  from ledger_transactions t
-  left join ledger_entries e on e.tenant_id = t.tenant_id and e.mode = t.mode and e.transaction_id = t.id
- group by t.tenant_id, t.mode, t.key, t.phase
-having case when t.phase in ('void', 'expire') then count(e.leg) > 0
-            else count(e.leg) = 0 or count(e.leg) filter (where e.pending <> (t.phase = 'pending')) > 0 end
+_PARTS = """
+select min(tenant_id || '/' || mode || '/' || key) as subject, 'parts of transaction ' || id as detail,
+       'numbered from 1, under one key, alike but for accounts and amount' as expected,
+       'parts ' || string_agg(part::text, ', ' order by part) || ' of ' || count(distinct h.header) || ' kinds' as actual
+  from (select id, part, tenant_id, mode, key,
+               md5(row(tenant_id, mode, key, event, phase, target_id, payload_hash, effective_at, expires_at, posted_at)::text)
+                   as header
+          from ledger_transfers) h
+ group by id
+having min(part) <> 1 or max(part) <> count(*) or count(distinct h.header) > 1
 """
 
 _FROM_ENTRIES = """
@@ -133,37 +126,41 @@ select h.tenant_id || '/' || h.mode || '/' || coalesce(t.key, 'transaction ' || 
  where h.times > 1 or t.id is null
     or case when h.reversal then t.phase not in ('single', 'post') else t.phase <> 'pending' end
 union all
-select tenant_id || '/' || mode || '/' || key, phase || ' names no target', 'a target', 'none'
+select tenant_id || '/' || mode || '/' || key, phase || case when target_id is null then ' names no target'
+       else ' names a target' end, case when target_id is null then 'a target' else 'none' end, coalesce(target_id::text, 'none')
   from ledger_transactions
- where phase in ('post', 'void', 'expire', 'reversal') and target_id is null
+ where (phase in ('post', 'void', 'expire', 'reversal')) <> (target_id is not null)
 """
 
+# Part by part: the accounts of the target (exchanged, for a reversal), and its amount; a post of one part may take less.
 _MIRRORS = """
-select r.tenant_id || '/' || r.mode || '/' || r.key as subject,
-       'leg of a ' || r.phase || ' on account ' || s.account_id as detail,
-       case when r.phase = 'post' then 'at most ' || coalesce(s.target, 0)
-            else (-coalesce(s.target, 0))::text end as expected,
-       coalesce(s.own, 0)::text as actual
-  from ledger_transactions r
- cross join lateral (
-       select coalesce(o.account_id, h.account_id) as account_id, o.amount as own, h.amount as target
-         from (select account_id, sum(amount_minor) as amount from ledger_entries e
-                where e.tenant_id = r.tenant_id and e.mode = r.mode and e.transaction_id = r.id group by 1) o
-         full join (select account_id, sum(amount_minor) as amount from ledger_entries e
-                where e.tenant_id = r.tenant_id and e.mode = r.mode and e.transaction_id = r.target_id group by 1) h
-           on h.account_id = o.account_id) s
- where r.phase = 'reversal' and coalesce(s.own, 0) <> -coalesce(s.target, 0)
-    or r.phase = 'post' and (abs(coalesce(s.own, 0)) > abs(coalesce(s.target, 0)) or sign(s.own) * sign(s.target) < 0)
+select r.tenant_id || '/' || r.mode || '/' || r.key as subject, 'part ' || r.part || ' of a ' || r.phase as detail,
+       case when t.id is null then 'a part of ' || r.target_id
+            else case when r.phase = 'post' then 'at most ' else '' end || t.amount_minor || ' ' || t.currency || ' on account '
+                 || t.debit_id || ' from ' || t.credit_id end as expected,
+       r.amount_minor || ' ' || r.currency || ' on account ' || r.debit_id || ' from ' || r.credit_id as actual
+  from ledger_transfers r
+  left join ledger_transfers t on t.tenant_id = r.tenant_id and t.mode = r.mode and t.id = r.target_id and t.part = r.part
+ where r.target_id is not null
+   and (t.id is null or r.currency <> t.currency
+        or case when r.phase = 'reversal' then (r.debit_id, r.credit_id) <> (t.credit_id, t.debit_id)
+                else (r.debit_id, r.credit_id) <> (t.debit_id, t.credit_id) end
+        or case when r.phase = 'post' then r.amount_minor > t.amount_minor else r.amount_minor <> t.amount_minor end)
+union all
+select r.tenant_id || '/' || r.mode || '/' || r.key, 'parts of a ' || r.phase, count(t.part)::text || ' parts, as its target',
+       r.parts || ' parts'
+  from (select tenant_id, mode, key, phase, target_id, count(*) as parts
+          from ledger_transfers where target_id is not null group by 1, 2, 3, 4, 5) r
+  join ledger_transfers t on t.tenant_id = r.tenant_id and t.mode = r.mode and t.id = r.target_id
+ group by r.tenant_id, r.mode, r.key, r.phase, r.parts having count(t.part) <> r.parts
 """
 
 _GUARDS = """
 select g.relation || '.' || g.trigger as subject, 'trigger that refuses change' as detail, 'enabled' as expected,
        coalesce('tgenabled = ' || t.tgenabled::text, 'missing') as actual
   from (values ('ledger_accounts', 'ledger_accounts_no_change'), ('ledger_accounts', 'ledger_accounts_no_truncate'),
-               ('ledger_transactions', 'ledger_transactions_no_change'),
-               ('ledger_transactions', 'ledger_transactions_no_truncate'),
-               ('ledger_entries', 'ledger_entries_no_change'), ('ledger_entries', 'ledger_entries_no_truncate'),
-               ('ledger_entries', 'ledger_entries_balanced'), ('ledger_balances', 'ledger_balances_no_delete'),
+               ('ledger_transfers', 'ledger_transfers_no_change'), ('ledger_transfers', 'ledger_transfers_no_truncate'),
+               ('ledger_balances', 'ledger_balances_no_delete'),
                ('ledger_balances', 'ledger_balances_no_truncate'), ('audit_log', 'audit_log_no_change'),
                ('audit_log', 'audit_log_no_truncate'), ('chain_links', 'chain_links_no_change'),
                ('chain_links', 'chain_links_no_truncate')) as g(relation, trigger)
@@ -172,22 +169,27 @@ select g.relation || '.' || g.trigger as subject, 'trigger that refuses change' 
 union all
 select p.relation || ' ' || p.privilege, 'privilege of chama_app', 'none', 'granted'
   from (select relation, privilege
-          from unnest(array['ledger_accounts', 'ledger_balances', 'ledger_transactions', 'ledger_entries',
-                         'chain_links']) as relation,
+          from unnest(array['ledger_accounts', 'ledger_balances', 'ledger_transfers', 'chain_links']) as relation,
                unnest(array['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) as privilege) p
  where has_table_privilege('chama_app', p.relation, p.privilege)
 union all
 select c.relname, 'row-level security', 'enabled and forced', c.relrowsecurity || ', ' || c.relforcerowsecurity
   from pg_class c
- where c.oid = any (array['ledger_accounts', 'ledger_balances', 'ledger_transactions', 'ledger_entries',
-                             'chain_links']::regclass[])
+ where c.oid = any (array['ledger_accounts', 'ledger_balances', 'ledger_transfers', 'chain_links']::regclass[])
    and not (c.relrowsecurity and c.relforcerowsecurity)
+union all
+select 'ledger_transfers.ledger_transfers_moves_money', 'check that every row moves money', 'enforced', 'missing'
+ where not exists (select from pg_constraint where conrelid = 'ledger_transfers'::regclass
+                      and conname = 'ledger_transfers_moves_money' and contype = 'c' and conenforced and convalidated)
+union all
+select 'ledger_transfers.' || g.name, 'unique index', 'in place', 'missing'
+  from unnest(array['ledger_transfers_pkey', 'ledger_transfers_target']) as g(name)
+ where not exists (select from pg_index i where i.indexrelid = to_regclass(g.name) and i.indisunique and i.indisvalid)
 """
 
 _CHECKS: Final = (
-    ("A1", _UNBALANCED),
-    ("A1", _ORPHANS),
-    ("A1", _EMPTY),
+    ("A1", _CROOKED),
+    ("A1", _PARTS),
     ("A3", _BALANCES),
     ("A4", _FLOORS),
     ("A5", _RESOLUTIONS),

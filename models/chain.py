@@ -19,7 +19,7 @@ from domain.chain import Anchor, Linker, Tail, Values
 from infra.database import Tx
 
 Key = tuple[int, int]
-"""A row's place in its table: its number (for a leg its transaction's), and its leg or 0."""
+"""A row's place in its table: its number, and for a transfer its part, else 0."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Chain:
 
     table: LiteralString
     row_id: LiteralString
-    leg: LiteralString
+    part: LiteralString
     columns: tuple[LiteralString, ...]
 
     @property
@@ -39,7 +39,7 @@ class Chain:
     def select(self) -> sql.Composed:
         """`select` list: the key's two numbers, then every column as text."""
         texts = sql.SQL(", ").join(sql.SQL("r.{}::text").format(sql.Identifier(each)) for each in self.columns)
-        return sql.SQL("r.{}, {}, {}").format(sql.Identifier(self.row_id), sql.SQL(self.leg), texts)
+        return sql.SQL("r.{}, {}, {}").format(sql.Identifier(self.row_id), sql.SQL(self.part), texts)
 
 
 ACCOUNTS: Final = Chain(
@@ -48,36 +48,27 @@ ACCOUNTS: Final = Chain(
     "0",
     ("tenant_id", "mode", "id", "code", "currency", "kind", "bounded", "stripes", "opened_at"),
 )
-TRANSACTIONS: Final = Chain(
-    "ledger_transactions",
+TRANSFERS: Final = Chain(
+    "ledger_transfers",
     "id",
-    "0",
-    ("tenant_id", "mode", "id", "key", "event", "phase", "target_id", "payload_hash", "effective_at", "expires_at",
-     "posted_at"),
+    "r.part",
+    ("tenant_id", "mode", "id", "part", "key", "event", "phase", "target_id", "payload_hash", "debit_id", "credit_id",
+     "currency", "amount_minor", "effective_at", "expires_at", "posted_at"),
 )  # fmt: skip
-ENTRIES: Final = Chain(
-    "ledger_entries",
-    "transaction_id",
-    "r.leg",
-    ("tenant_id", "mode", "transaction_id", "leg", "account_id", "currency", "amount_minor", "pending"),
-)
 AUDIT_LOG: Final = Chain(
     "audit_log",
     "id",
     "0",
     ("tenant_id", "mode", "id", "at", "actor", "action", "entity", "entity_id", "request_id", "detail"),
 )
-CHAINS: Final = (ACCOUNTS, TRANSACTIONS, ENTRIES, AUDIT_LOG)
+CHAINS: Final = (ACCOUNTS, TRANSFERS, AUDIT_LOG)
 """Every chain, each after those it refers to."""
-
-NUMBERED: Final = (ACCOUNTS, TRANSACTIONS, AUDIT_LOG)
-"""Tables with numbers of their own. The legs follow their transactions: both are written by one statement each."""
 
 _AS_TEXT = "select set_config('timezone', 'UTC', true), set_config('datestyle', 'ISO, YMD', true)"
 
 _MARKS = """
 select (select coalesce(max(id), 0) from ledger_accounts) as ledger_accounts,
-       (select coalesce(max(id), 0) from ledger_transactions) as ledger_transactions,
+       (select coalesce(max(id), 0) from ledger_transfers) as ledger_transfers,
        (select coalesce(max(id), 0) from audit_log) as audit_log
 """
 
@@ -86,21 +77,21 @@ _WRITERS = """
 select distinct virtualtransaction as writer from pg_locks
  where locktype = 'relation' and mode = 'RowExclusiveLock' and granted
    and database = (select oid from pg_database where datname = current_database())
-   and relation in ('ledger_accounts'::regclass, 'ledger_transactions'::regclass, 'audit_log'::regclass)
+   and relation in ('ledger_accounts'::regclass, 'ledger_transfers'::regclass, 'audit_log'::regclass)
 """
 
 _TAIL = """
-select position, row_id, leg, tenant_id::text, mode, hash from chain_links
+select position, row_id, part, tenant_id::text, mode, hash from chain_links
  where chain = %s order by position desc limit 1
 """
 
 _NOW = """select to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') as at"""
 
 _APPEND = """
-insert into chain_links (chain, position, row_id, leg, tenant_id, mode, hash)
-select %s::chained_table, %s + n, row_id, leg, tenant_id, mode, hash
+insert into chain_links (chain, position, row_id, part, tenant_id, mode, hash)
+select %s::chained_table, %s + n, row_id, part, tenant_id, mode, hash
   from unnest(%s::bigint[], %s::int[], %s::uuid[], %s::text[], %s::bytea[]) with ordinality
-       as l(row_id, leg, tenant_id, mode, hash, n)
+       as l(row_id, part, tenant_id, mode, hash, n)
 """
 
 
@@ -139,7 +130,7 @@ async def as_text(tx: Tx) -> None:
 
 
 async def advance(tx: Tx, goal: Horizon, limit: int) -> int | None:
-    """Chain the next rows up to a horizon that is reached, at most `limit` of each numbered table with all their legs.
+    """Chain the next rows up to a horizon that is reached, at most `limit` of each table.
 
     Returns how many links were written: 0 when everything is chained, None when another chainer is at it. Set-based, and
     one transaction: a crash leaves whole batches only.
@@ -148,13 +139,10 @@ async def advance(tx: Tx, goal: Horizon, limit: int) -> int | None:
     if not await _my_turn(tx, "chain"):
         return None
     written = 0
-    for chain in NUMBERED:
+    for chain in CHAINS:
         last = await _last(tx, chain)
-        after = last[1][0] if last else 0
-        rows = await _next_rows(tx, chain, after, goal.marks[chain.table], limit)
+        rows = await _next_rows(tx, chain, last[1] if last else (0, 0), goal.marks[chain.table], limit)
         written += await _append(tx, chain, rows)
-        if chain is TRANSACTIONS and rows:
-            written += await _append(tx, ENTRIES, await _legs(tx, after, int(rows[-1][0])))
     return written
 
 
@@ -173,24 +161,14 @@ async def _last(tx: Tx, chain: Chain) -> tuple[int, Key, str, bytes] | None:
     return None if row is None else (row[0], (row[1], row[2]), f"{row[3]}/{row[4]}", bytes(row[5]))
 
 
-async def _next_rows(tx: Tx, chain: Chain, after: int, until: int, limit: int) -> list[tuple[Any, ...]]:
-    query = sql.SQL("select {} from {} r where r.id > %s and r.id <= %s order by r.id limit %s").format(
-        chain.select(), sql.Identifier(chain.table)
-    )
-    async with tx.cursor(row_factory=tuple_row) as cursor:
-        return await (await cursor.execute(query, (after, until, limit))).fetchall()
-
-
-async def _legs(tx: Tx, after: int, until: int) -> list[tuple[Any, ...]]:
-    """The legs of the transactions in (after, until], found through their transactions: legs have no index by number."""
+async def _next_rows(tx: Tx, chain: Chain, after: Key, until: int, limit: int) -> list[tuple[Any, ...]]:
+    """The rows behind `after`, up to number `until`. A limit may end between two parts of one transaction."""
     query = sql.SQL(
-        """select {} from ledger_transactions t cross join lateral (
-            select * from ledger_entries e
-             where e.tenant_id = t.tenant_id and e.mode = t.mode and e.transaction_id = t.id offset 0) r
-         where t.id > %s and t.id <= %s order by t.id, r.leg"""
-    ).format(ENTRIES.select())
+        "select {columns} from {table} r where r.id >= %s and (r.id, {part}) > (%s, %s) and r.id <= %s "
+        "order by 1, 2 limit %s"
+    ).format(columns=chain.select(), table=sql.Identifier(chain.table), part=sql.SQL(chain.part))
     async with tx.cursor(row_factory=tuple_row) as cursor:
-        return await (await cursor.execute(query, (after, until))).fetchall()
+        return await (await cursor.execute(query, (after[0], *after, until, limit))).fetchall()
 
 
 async def _append(tx: Tx, chain: Chain, rows: Sequence[tuple[Any, ...]]) -> int:
@@ -217,8 +195,8 @@ async def _append(tx: Tx, chain: Chain, rows: Sequence[tuple[Any, ...]]) -> int:
 
 
 def row_name(key: Key, chain: Chain) -> str:
-    """How a row is named to a person: its number, for a leg `transaction/leg`."""
-    return f"{key[0]}/{key[1]}" if chain is ENTRIES else str(key[0])
+    """How a row is named to a person: its number, for a transfer `transaction/part`."""
+    return f"{key[0]}/{key[1]}" if chain is TRANSFERS else str(key[0])
 
 
 async def tails(tx: Tx) -> Anchor | None:

@@ -21,7 +21,7 @@ from psycopg.rows import tuple_row
 from domain.chain import Anchor, Tail
 from infra.anchors import AnchorFile, AnchorUnreadable
 from infra.database import Tx
-from models.chain import CHAINS, ENTRIES, TRANSACTIONS, Chain, Key, as_text, row_name
+from models.chain import CHAINS, Chain, Key, as_text, row_name
 
 LIMIT: Final = 1_000
 """Findings that are kept, in the order of the chain; the others are only counted."""
@@ -35,7 +35,7 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Tampering:
-    """One thing that is wrong. `row`: number, or `transaction/leg`; `scope`: `tenant/mode`; both "" where none is known."""
+    """One thing that is wrong. `row`: number, or `transaction/part`; `scope`: `tenant/mode`; both "" where none is known."""
 
     table: str
     row: str
@@ -106,13 +106,8 @@ async def verify(
     await tx.execute("set transaction isolation level repeatable read, read only")
     await as_text(tx)
     report = Report()
-    mark = 0
     for chain in CHAINS:
-        check = _Check(report, chain, _Anchors(report, chain, anchors, size))
-        # The legs are chained with their transactions, so as far as those are.
-        await check.run(tx, mark if chain is ENTRIES else None, progress)
-        if chain is TRANSACTIONS:
-            mark = check.last.key[0] if check.last else 0
+        await _Check(report, chain, _Anchors(report, chain, anchors, size)).run(tx, progress)
     return report
 
 
@@ -129,10 +124,10 @@ class _Check:
         """Behind a link that did not fit: what its hash should have been."""
         self.last: _Link | None = None
 
-    async def run(self, tx: Tx, mark: int | None, progress: Progress) -> None:
-        """Merge links and rows. `mark`: the newest row id that must be chained; None: that of the last link."""
+    async def run(self, tx: Tx, progress: Progress) -> None:
+        """Merge links and rows. Rows behind that of the last link are not yet chained."""
         tail = await (await tx.execute(_TAIL, (self._chain.table,))).fetchone()
-        total, mark = (tail["position"], tail["row_id"] if mark is None else mark) if tail else (0, mark or 0)
+        total, mark = (tail["position"], (tail["row_id"], tail["part"])) if tail else (0, (0, 0))
         async with _rows(tx, self._chain) as rows, _links(tx, self._chain) as links:
             row = await anext(rows, None)
             async for link in links:
@@ -154,7 +149,7 @@ class _Check:
                 if link.position % _FETCH == 0:
                     progress(self._chain.table, link.position, total)
             while row is not None:
-                if row.key[0] <= mark:
+                if row.key <= mark:
                     self._unchained(row)
                 else:
                     self._counts.not_yet_chained += 1
@@ -276,10 +271,10 @@ class _Anchors:
         self._report.add(Tampering(self._chain.table, tail.row, tail.scope, "anchor", detail))
 
 
-_TAIL = "select position, row_id from chain_links where chain = %s order by position desc limit 1"
+_TAIL = "select position, row_id, part from chain_links where chain = %s order by position desc limit 1"
 
 _LINKS = """
-select position, row_id, leg, tenant_id || '/' || mode, hash from chain_links where chain = %s order by position
+select position, row_id, part, tenant_id || '/' || mode, hash from chain_links where chain = %s order by position
 """
 
 
@@ -290,8 +285,8 @@ async def _links(tx: Tx, chain: Chain) -> AsyncIterator[AsyncIterator[_Link]]:
         await cursor.execute(_LINKS, (chain.table,))
 
         async def each() -> AsyncIterator[_Link]:
-            async for position, row_id, leg, scope, digest in cursor:
-                yield _Link(position, (row_id, leg), scope, bytes(digest))
+            async for position, row_id, part, scope, digest in cursor:
+                yield _Link(position, (row_id, part), scope, bytes(digest))
 
         yield each()
 

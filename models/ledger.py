@@ -1,8 +1,9 @@
 """The ledger's tables and the only writer of money.
 
-Four tables, all written by the database function `ledger_post` (migrations/sql/ledger_posting.sql): the app role may read them
-and call it, nothing else. A caller builds a `Posting` with a template of `domain/accounts.py` and hands it to `post` or
-`post_many` inside its own transaction, so money and the rows that describe it commit together.
+Three tables, all written by the database functions `ledger_post_one` and `ledger_post`
+(migrations/sql/ledger_transfers_posting.sql): the app role may read them and call these, nothing else. A caller builds a
+`Posting` with a template of `domain/accounts.py` and hands it to `post` or `post_many` inside its own transaction, so money
+and the rows that describe it commit together.
 
 A refusal is raised as a domain error and leaves the transaction aborted: let it end there, or wrap the call in
 `async with tx.transaction():` (a savepoint) to go on. Two postings in one transaction lock in the order they are made;
@@ -12,7 +13,7 @@ where that can meet another order, give them to `post_many`, which locks once.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, LiteralString
 from uuid import UUID
 
 from psycopg import DatabaseError
@@ -39,6 +40,7 @@ from domain.errors import DomainError, NotFound
 from domain.money import InvalidMoney, Money
 from infra.database import Tx, fetch_one
 from models.base import Scoped
+from models.ledger_arguments import arguments, rows_of, values_of
 
 
 class LedgerAccount(Scoped, table=True):
@@ -70,33 +72,30 @@ class LedgerBalance(Scoped, table=True):
     pending_credit_minor: int = Field(sa_type=BigInteger)
 
 
-class LedgerTransaction(Scoped, table=True):
-    """One posting. `key` is unique per tenant and mode; at most one resolution and one reversal target it."""
+class LedgerTransfer(Scoped, table=True):
+    """One amount moved from the credit account to the debit account; for `pending` held, for `void` and `expire` released.
 
-    __tablename__ = "ledger_transactions"
+    A posting is one transfer or several `part`s under one id and key. `key` is unique per tenant and mode; at most one
+    resolution and one reversal target a transaction. The views `ledger_transactions` and `ledger_entries` show the same
+    as headers and signed legs.
+    """
 
-    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), unique=True, nullable=False))
+    __tablename__ = "ledger_transfers"
+
+    id: int = Field(sa_column=Column(BigInteger, Identity(always=True), nullable=False))
+    part: int = Field(primary_key=True, sa_type=Integer)
     key: str = Field(primary_key=True)
     event: str
     phase: str
     target_id: int | None = Field(default=None, sa_type=BigInteger)
     payload_hash: UUID
+    debit_id: int = Field(sa_type=BigInteger)
+    credit_id: int = Field(sa_type=BigInteger)
+    currency: str
+    amount_minor: int = Field(sa_type=BigInteger)
     effective_at: datetime = Field(sa_type=DateTime(timezone=True))
     expires_at: datetime | None = Field(default=None, sa_type=DateTime(timezone=True))
     posted_at: datetime = Field(sa_type=DateTime(timezone=True))
-
-
-class LedgerEntry(Scoped, table=True):
-    """One leg: positive = debit. `pending` legs are holds, and count until their transaction is resolved."""
-
-    __tablename__ = "ledger_entries"
-
-    transaction_id: int = Field(primary_key=True, sa_type=BigInteger)
-    leg: int = Field(primary_key=True, sa_type=Integer)
-    account_id: int = Field(sa_type=BigInteger)
-    currency: str
-    amount_minor: int = Field(sa_type=BigInteger)
-    pending: bool
 
 
 _REFUSALS: dict[str, type[DomainError]] = {
@@ -129,69 +128,48 @@ class PostedTransaction:
     replayed: bool
 
 
-_POST = """
-select ids, replayed from ledger_post(
-    %s::text[], %s::text[], %s::ledger_phase[], %s::uuid[], %s::timestamptz[], %s::timestamptz[],
-    %s::text[], %s::bigint[], %s::text[],
-    %s::text[], %s::text[], %s::boolean[], %s::smallint[],
-    %s::integer[], %s::integer[], %s::bigint[])
+POST_ONE = """
+select ledger_post_one(%s, %s, %s::ledger_phase, %s::uuid, %s::timestamptz, %s::timestamptz, %s, %s, %s) as id
 """
+"""One new transfer; its values are those of `ledger_arguments.values_of`. The id is null when `POST` has the answer."""
 
-
-def _array(values: Sequence[object]) -> str:
-    """A Postgres array literal of numbers, hashes, times and plain words (no quote, comma, brace or backslash)."""
-    return "{" + ",".join(["null" if value is None else str(value) for value in values]) + "}"
-
-
-def _texts(values: Sequence[str | None]) -> str:
-    """A Postgres array literal of keys, which may hold any printable ASCII character."""
-    return _array([None if v is None else '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' for v in values])
-
-
-def _column(values: Sequence[object]) -> str | None:
-    """An array that few postings fill: None when none does, which neither side then reads."""
-    return None if all([value is None for value in values]) else _array(values)
-
-
-def _arguments(postings: Sequence[Posting]) -> tuple[str | None, ...]:
-    """The parallel arrays of `ledger_post`. Text literals: ten times cheaper to build than lists are to adapt."""
-    legs = [(number, leg) for number, posting in enumerate(postings, start=1) for leg in posting.legs]
-    accounts = {leg.account.code: leg.account for _, leg in legs}
-    positions = {code: position for position, code in enumerate(accounts, start=1)}
-    specs = accounts.values()
-    targets = [p.target for p in postings]
-    return (
-        _texts([p.key for p in postings]),
-        _array([p.event for p in postings]),
-        _array([p.phase.value for p in postings]),
-        _array([p.payload_hash for p in postings]),
-        _array([p.effective_at.isoformat() for p in postings]),
-        _column([p.expires_at and p.expires_at.isoformat() for p in postings]),
-        None if not any(targets) else _texts(targets),
-        _column([p.amount and p.amount.amount_minor for p in postings]),
-        _column([p.amount and p.amount.currency for p in postings]),
-        _array([s.code for s in specs]),
-        _array([s.kind.value for s in specs]),
-        _array([s.bounded for s in specs]),
-        _array([s.stripes for s in specs]),
-        _array([number for number, _ in legs]),
-        _array([positions[leg.account.code] for _, leg in legs]),
-        _array([leg.amount_minor for _, leg in legs]),
-    )
+POST = """
+select ids, replayed from ledger_post(
+    %s::text[], %s::integer[], %s::text[], %s::ledger_phase[], %s::uuid[], %s::timestamptz[], %s::timestamptz[],
+    %s::text[], %s::integer[], %s::integer[], %s::bigint[], %s::text[],
+    %s::text[], %s::text[], %s::boolean[], %s::smallint[])
+"""
+"""Any number of postings; its values are those of `ledger_arguments.arguments`."""
 
 
 async def post(tx: Tx, posting: Posting) -> PostedTransaction:
     """Write one posting, or find it already written. Raises as `post_many` does."""
+    if len(posting.legs) == 2:
+        row = await _call(tx, POST_ONE, values_of(posting))
+        if row["id"] is not None:
+            return PostedTransaction(row["id"], replayed=False)
     return (await post_many(tx, (posting,)))[0]
+
+
+async def _call(tx: Tx, query: LiteralString, values: Sequence[object]) -> DictRow:
+    """The answer of a function that writes. Raises the domain error its refusal stands for."""
+    try:
+        row = await fetch_one(tx, query, values)
+    except DatabaseError as error:
+        refusal = _refusal(error)
+        if refusal is None:
+            raise
+        raise refusal from error
+    assert row is not None
+    return row
 
 
 async def post_many(tx: Tx, postings: Sequence[Posting]) -> list[PostedTransaction]:
     """Write any number of postings (1,000 and more) of any phases, all or none; answers in their order.
 
-    The bounds hold for the batch as a whole. A posting that resolves or reverses another of the same batch does not
-    find it: that takes a second call. The same posting twice is written once.
-    Raises InsufficientFunds, LedgerKeyConflict, HoldResolved, UnknownHold, ExceedsHold, HoldExpired, HoldNotExpired,
-    AlreadyReversed, InvalidMoney (a part in another currency than its hold) or InvalidPosting.
+    The bounds hold for the batch as a whole. The same posting twice is written once. Raises InsufficientFunds,
+    LedgerKeyConflict, HoldResolved, UnknownHold, ExceedsHold, HoldExpired, HoldNotExpired, AlreadyReversed, InvalidMoney
+    (a part in another currency than its hold) or InvalidPosting.
     """
     unique: dict[str, Posting] = {}
     for posting in postings:
@@ -200,15 +178,10 @@ async def post_many(tx: Tx, postings: Sequence[Posting]) -> list[PostedTransacti
             raise LedgerKeyConflict(f"key {posting.key} stands for two postings")
     if not unique:
         return []
-    try:
-        row = await fetch_one(tx, _POST, _arguments(list(unique.values())))
-    except DatabaseError as error:
-        refusal = _refusal(error)
-        if refusal is None:
-            raise
-        raise refusal from error
-    assert row is not None
-    by_key = dict(zip(unique, map(PostedTransaction, row["ids"], row["replayed"]), strict=True))
+    rows = rows_of(list(unique.values()))
+    answer = await _call(tx, POST, arguments(rows))
+    posted = map(PostedTransaction, answer["ids"], answer["replayed"])
+    by_key = {posting.key: each for (posting, _, _), each in zip(rows, posted, strict=True)}
     return [by_key[posting.key] for posting in postings]
 
 
@@ -274,17 +247,18 @@ _PAGE_OF_BALANCES = _BALANCES.format(condition="a.code >= %(low)s and a.code < %
 
 _BALANCE_AS_OF = """
 select a.code, a.currency, a.kind,
-       coalesce(sum(l.amount_minor) filter (where not l.pending), 0)::bigint as posted,
-       coalesce(sum(l.amount_minor) filter (where l.open and l.amount_minor > 0), 0)::bigint as pending_debit,
-       coalesce(sum(-l.amount_minor) filter (where l.open and l.amount_minor < 0), 0)::bigint as pending_credit
+       coalesce(sum(l.minor) filter (where l.phase <> 'pending'), 0)::bigint as posted,
+       coalesce(sum(l.minor) filter (where l.open and l.minor > 0), 0)::bigint as pending_debit,
+       coalesce(sum(-l.minor) filter (where l.open and l.minor < 0), 0)::bigint as pending_credit
   from ledger_accounts a
   left join lateral (
-       select e.amount_minor, e.pending, e.pending and r.id is null as open
-         from ledger_entries e
-         join ledger_transactions t on t.tenant_id = e.tenant_id and t.mode = e.mode and t.id = e.transaction_id
-         left join ledger_transactions r on r.tenant_id = e.tenant_id and r.mode = e.mode and r.target_id = t.id
-              and e.pending and r.phase <> 'reversal' and r.{date} <= %(as_of)s
-        where e.tenant_id = a.tenant_id and e.mode = a.mode and e.account_id = a.id and t.{date} <= %(as_of)s) l on true
+       select t.minor, t.phase, t.phase = 'pending' and r.id is null as open
+         from (select d.*, d.amount_minor as minor from ledger_transfers d where d.debit_id = a.id
+                union all
+               select c.*, -c.amount_minor from ledger_transfers c where c.credit_id = a.id) t
+         left join ledger_transfers r
+           on r.target_id = t.id and r.part = t.part and t.phase = 'pending' and r.phase <> 'reversal' and r.{date} <= %(as_of)s
+        where t.phase not in ('void', 'expire') and t.{date} <= %(as_of)s) l on true
  where a.code = %(code)s group by a.code, a.currency, a.kind
 """
 _AS_OF = {on: _BALANCE_AS_OF.format(date=f"{on}_at") for on in ("effective", "posted")}
@@ -328,19 +302,30 @@ class EntryLine:
     posted_at: datetime
 
 
-_LINES = """
+_LINES_OF_TRANSACTION = """
 select t.id as transaction_id, e.leg, a.code, e.amount_minor, e.currency, e.pending,
        t.key, t.event, t.phase, t.effective_at, t.posted_at
-  from ledger_entries e
-  join ledger_transactions t on t.tenant_id = e.tenant_id and t.mode = e.mode and t.id = e.transaction_id
+  from ledger_transactions t
+  join ledger_entries e on e.tenant_id = t.tenant_id and e.mode = t.mode and e.transaction_id = t.id
   join ledger_accounts a on a.tenant_id = e.tenant_id and a.mode = e.mode and a.id = e.account_id
+ where t.key = %(key)s order by e.leg
 """
-_LINES_OF_ACCOUNT = (
-    _LINES
-    + """ where a.code = %(code)s and (e.transaction_id, e.leg) < (%(transaction)s, %(leg)s)
- order by e.transaction_id desc, e.leg desc limit %(limit)s"""
-)
-_LINES_OF_TRANSACTION = _LINES + " where t.key = %(key)s order by e.leg"
+_SIDE_OF_ACCOUNT = """
+select t.*, 2 * t.part - {less} as leg, {sign}t.amount_minor as minor
+  from ledger_transfers t
+ where t.{side}_id = a.id and t.phase not in ('void', 'expire')
+   and t.id <= %(transaction)s and (t.id, 2 * t.part - {less}) < (%(transaction)s, %(leg)s)
+ order by t.id desc, t.part desc limit %(limit)s
+"""
+# Not through the view: each side gives its newest, by its own index, and no more.
+_LINES_OF_ACCOUNT = f"""
+select l.id as transaction_id, l.leg, a.code, l.minor as amount_minor, l.currency, l.phase = 'pending' as pending,
+       l.key, l.event, l.phase, l.effective_at, l.posted_at
+  from ledger_accounts a
+ cross join lateral (({_SIDE_OF_ACCOUNT.format(side="debit", less=1, sign="")})
+                     union all ({_SIDE_OF_ACCOUNT.format(side="credit", less=0, sign="-")})) l
+ where a.code = %(code)s order by l.id desc, l.leg desc limit %(limit)s
+"""  # noqa: S608  constant text
 _NEWEST = (2**62, 0)
 
 

@@ -33,10 +33,10 @@ from payment_attempts a where (a.tenant_id, a.mode, a.provider) = (%(tenant)s, %
 """
 _LEDGER = """
 with moved as (
-    select t.key, sum(e.amount_minor)::bigint as amount
+    select t.key, sum(case when t.debit_id = a.id then t.amount_minor else -t.amount_minor end)::bigint as amount
     from ledger_accounts a
-    join ledger_entries e on (e.tenant_id, e.mode, e.account_id) = (a.tenant_id, a.mode, a.id) and not e.pending
-    join ledger_transactions t on (t.tenant_id, t.mode, t.id) = (e.tenant_id, e.mode, e.transaction_id)
+    join ledger_transfers t on (t.tenant_id, t.mode) = (a.tenant_id, a.mode) and (t.debit_id = a.id or t.credit_id = a.id)
+      and t.phase in ('single', 'post', 'reversal')
     where (a.tenant_id, a.mode) = (%(tenant)s, %(mode)s) and a.code like 'provider:' || %(provider)s || ':%%'
     group by t.key
 )

@@ -7,9 +7,9 @@ import psycopg
 
 _PAUSE_SECONDS: Final = 0.05
 _READ: Final = """
-select (select coalesce(sum(amount_minor), 0) from ledger_entries) as entries,
-       (select count(*) from (select 1 from ledger_entries group by tenant_id, mode, transaction_id, currency
-                               having sum(amount_minor) <> 0) x) as unbalanced,
+select (select coalesce(sum(posted_minor::numeric * account_id), 0) from ledger_balances)
+           - (select coalesce(sum(amount_minor::numeric * (debit_id - credit_id)), 0) from ledger_transfers
+               where phase in ('single', 'post', 'reversal')) as drift,
        (select coalesce(sum(posted_minor), 0) from ledger_balances) as posted,
        (select coalesce(sum(pending_debit_minor - pending_credit_minor), 0) from ledger_balances) as pending,
        (select count(*) from campaigns c
@@ -20,9 +20,10 @@ select (select coalesce(sum(amount_minor), 0) from ledger_entries) as entries,
                  from investments i where i.tenant_id = c.tenant_id and i.mode = c.mode and i.campaign_id = c.id) x
          where (c.pledged_minor, c.held_minor, c.captured_minor) is distinct from (x.pledged, x.held, x.captured)
        ) as counters,
-       (select count(*) from ledger_transactions) as transactions
+       (select count(*) from ledger_transfers) as transfers
 """
-"""One statement, one snapshot: A1 (sums), A3 (cached balances sum to zero too), A9 (counters are the rows' sums)."""
+"""One statement, one snapshot: A3 (the cached balances, each weighed by its account, are what the transfers moved), A1 (they
+sum to zero), A9 (counters are the rows' sums)."""
 
 
 class Reader:
@@ -31,7 +32,7 @@ class Reader:
     def __init__(self, url: str) -> None:
         self._url = url
         self.reads = 0
-        self.transactions = 0
+        self.transfers = 0
         """As of the last read; it may never fall, for what was committed stays."""
         self.wrong: list[str] = []
 
@@ -50,14 +51,14 @@ class Reader:
     async def _read(self, connection: psycopg.AsyncConnection[tuple[int, ...]]) -> None:
         row = await (await connection.execute(_READ)).fetchone()
         assert row is not None
-        *zeros, transactions = row
+        *zeros, transfers = row
         self.reads += 1
         if any(zeros):
-            names = ("entries", "unbalanced", "posted", "pending", "counters")
+            names = ("drift", "posted", "pending", "counters")
             self._complain(", ".join(f"{name} {value}" for name, value in zip(names, zeros, strict=True) if value))
-        if transactions < self.transactions:
-            self._complain(f"{self.transactions} transactions became {transactions}")
-        self.transactions = transactions
+        if transfers < self.transfers:
+            self._complain(f"{self.transfers} transfers became {transfers}")
+        self.transfers = transfers
 
     def _complain(self, text: str) -> None:
         if len(self.wrong) < 20:

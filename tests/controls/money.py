@@ -4,8 +4,9 @@ from typing import Final
 
 from tests.controls.guard import FINDING, Edit, Guard
 
-_TABLES_SQL: Final = "migrations/sql/ledger.sql"
-_POST_SQL: Final = "migrations/sql/ledger_posting.sql"
+_TABLES_SQL: Final = "migrations/sql/ledger_transfers.sql"
+_FLOOR_SQL: Final = "migrations/sql/ledger_posting.sql"
+_POST_SQL: Final = "migrations/sql/ledger_transfers_posting.sql"
 _RACES: Final = "tests/models/test_ledger_races.py::"
 _GUARDS: Final = "tests/models/test_ledger_guards.py::"
 _POSTING: Final = "tests/models/test_ledger_posting.py::"
@@ -18,28 +19,31 @@ LEDGER: Final = (
         "ledger key, unique",
         "A1, A2",
         "no unique index on a posting's key",
-        (Edit(_TABLES_SQL, "    primary key (tenant_id, mode, key),\n"),),
+        (
+            Edit(_TABLES_SQL, "add primary key (key, tenant_id, mode, part), "),
+            Edit(_POST_SQL, "on conflict (key, tenant_id, mode, part) do nothing", "on conflict do nothing"),
+        ),
         (f"{_RACES}test_copies_of_one_posting",),
     ),
     Guard(
         "ledger key, one posting",
         "A2",
         "another posting under a taken key is taken for the first",
-        (Edit(_TABLES_SQL, "if r.payload_hash = r.hash then", "if r.id is not null then"),),
+        (Edit(_POST_SQL, "if r.payload_hash = r.hash then", "if r.id is not null then"),),
         (f"{_POSTING}test_a_key_stands_for_one_posting",),
     ),
     Guard(
         "ledger key, twice in a batch",
         "A1",
         "a batch may hold one key twice",
-        (Edit(_POST_SQL, "< cardinality(p_keys) then", "< 0 then"),),
+        (Edit(_POST_SQL, "raise exception 'a key stands twice in one batch' using errcode = 'CH002';", "exit;"),),
         (f"{_GUARDS}test_the_function_refuses_a_key_twice",),
     ),
     Guard(
         "zero sum, in the database",
         "A1",
-        "unbalanced entries are inserted",
-        (Edit(_POST_SQL, "    if found then\n", "    if false then\n"),),
+        "a transfer may move nothing, move backwards, or to where it comes from",
+        (Edit(_TABLES_SQL, "check (amount_minor > 0 and debit_id <> credit_id)", "check (true)"),),
         (f"{_GUARDS}test_nobody_inserts_unbalanced_entries",),
     ),
     Guard(
@@ -54,7 +58,7 @@ LEDGER: Final = (
         "floor of a bounded account",
         "A4",
         "a balance may go below zero",
-        (Edit(_POST_SQL, "if available < 0 then", "if false then"),),
+        (Edit(_FLOOR_SQL, "if available < 0 then", "if false then"),),
         (f"{_RACES}test_thirty_two_writers_and_money_for_exactly_k",),
     ),
     Guard(
@@ -63,7 +67,7 @@ LEDGER: Final = (
         "only posted money is looked at",
         (
             Edit(
-                _POST_SQL,
+                _FLOOR_SQL,
                 "case when d.debit_normal then d.posted - d.credit else -d.posted - d.debit end;",
                 "case when d.debit_normal then d.posted else -d.posted end;",
             ),
@@ -76,7 +80,7 @@ LEDGER: Final = (
         "each writer looks at its own stripe of the balance",
         (
             Edit(
-                _POST_SQL,
+                _FLOOR_SQL,
                 "where b.account_id = any (p_ids) group by",
                 "where b.account_id = any (p_ids) and b.stripe = pg_backend_pid() % b.stripes group by",
             ),
@@ -88,25 +92,42 @@ LEDGER: Final = (
         "a hold is resolved once",
         "A5",
         "the index on a posting's target is not unique",
-        (
-            Edit(
-                _TABLES_SQL, "create unique index ledger_transactions_target", "create index ledger_transactions_target"
-            ),
-        ),
+        (Edit(_TABLES_SQL, "create unique index ledger_transfers_target", "create index ledger_transfers_target"),),
         (f"{_RACES}test_one_hold_with_rivals_that_start_together",),
+    ),
+    Guard(
+        "one currency a transfer",
+        "A1",
+        "what leaves an account in one currency comes into another",
+        (
+            Edit(_POST_SQL, "if d_currency <> c_currency then", "if false then"),
+            Edit(_POST_SQL, "where v_currencies[i.debit] <> v_currencies[i.credit])", "where false)"),
+        ),
+        (f"{_GUARDS}test_both_doors_refuse_two_currencies",),
+    ),
+    Guard(
+        "balances are locked in order",
+        "A3",
+        "a posting locks the debited account first, whichever is the lower",
+        (
+            Edit(_POST_SQL, "    if d_id < c_id then\n", "    if true then\n"),
+            Edit(_POST_SQL, "    if d_id > c_id then\n", "    if false then\n"),
+        ),
+        (f"{_RACES}test_opposite_postings_do_not_deadlock",),
+        shows=f"{FINDING}|psycopg.errors.DeadlockDetected",
     ),
     Guard(
         "a lapsed hold is not posted",
         "A5",
         "a hold may be captured after its expiry",
-        (Edit(_TABLES_SQL, "elsif r.phase = 'post' and r.effective_at >= r.expires_at then", "elsif false then"),),
+        (Edit(_POST_SQL, "elsif r.phase = 'post' and r.effective_at >= r.expires_at then", "elsif false then"),),
         (f"{_POSTING}test_void_and_expiry_free_the_money",),
     ),
     Guard(
         "no more than was held",
         "A5",
         "a hold may be posted for more than its amount",
-        (Edit(_TABLES_SQL, "elsif r.amount <= 0 or r.amount > r.held or", "elsif r.amount <= 0 or"),),
+        (Edit(_POST_SQL, "elsif r.amount > r.held or", "elsif"),),
         (f"{_POSTING}test_a_hold_is_posted_in_part_and_the_rest_released",),
     ),
     Guard(
@@ -131,6 +152,11 @@ LEDGER: Final = (
                 "migrations/versions/v0003_ledger.py",
                 'secure(table, app="select")',
                 'secure(table, app="select, insert, update, delete, truncate")',
+            ),
+            Edit(
+                "migrations/versions/v0007_transfers.py",
+                'secure(TABLE, app="select", chain',
+                'secure(TABLE, app="select, insert, update, delete, truncate", chain',
             ),
         ),
         (f"{_GUARDS}test_the_app_role_may_change_nothing",),

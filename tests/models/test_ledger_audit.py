@@ -9,6 +9,7 @@ import pytest
 from cli.stack.postgres import EmbeddedPostgres
 from contracts.base import Scope
 from domain import accounts
+from domain.accounts import AccountKind, AccountSpec, Leg, Phase, Posting
 from domain.money import Money
 from infra.database import Database
 from models import ledger
@@ -70,23 +71,82 @@ async def books(database: Database, scope: Scope, owner_url: str, postgres: Embe
         found = Books(scope, auditor, superuser)
         assert await found.findings() == []
         yield found
-        for table in ("ledger_entries", "ledger_transactions", "ledger_balances", "ledger_accounts"):
+        for table in ("ledger_transfers", "ledger_balances", "ledger_accounts"):
             superuser.execute(f"set session_replication_role = replica; delete from {table}")
     await auditor.close()
 
 
-async def test_a_single_unit_in_one_leg(books: Books) -> None:
-    books.tamper(
-        f"update ledger_entries set amount_minor = amount_minor + 1 where MINE and leg = 1 "
-        f"and transaction_id = {books.by_key('d1')}"
-    )
+async def test_a_single_unit_in_one_transfer(books: Books) -> None:
+    """It is still balanced, but neither account has what it should."""
+    books.tamper("update ledger_transfers set amount_minor = amount_minor + 1 where MINE and key = 'd1'")
     found = await books.findings()
-    assert Finding("A1", books.subject("d1"), "legs do not sum to zero in NGN", "0", "1") in found
-    assert [(each.invariant, each.subject) for each in found] == [
-        ("A1", books.subject("d1")),
+    assert {(each.invariant, each.subject) for each in found} == {
         ("A3", books.subject("provider:stripe:NGN")),
+        ("A3", books.subject("wallet:usr_1:NGN")),
+    }
+    assert "A3" in str(found[0]) and str(books.scope) in str(found[0])
+
+
+CROOKED = {
+    "backwards": ("set amount_minor = -amount_minor", "-700, provider:stripe:NGN, wallet:usr_1:NGN"),
+    "to itself": ("set credit_id = debit_id", "700, provider:stripe:NGN, provider:stripe:NGN"),
+    "another currency": ("set currency = 'KES'", "700, provider:stripe:NGN, wallet:usr_1:NGN"),
+    "nobody's account": ("set credit_id = 2^40", "700, provider:stripe:NGN, no account"),
+    "another tenant's account": (
+        "set credit_id = (select id from ledger_accounts where tenant_id = '00000000-0000-0000-0000-000000000000')",
+        "700, provider:stripe:NGN, no account",
+    ),
+    "another tenant": ("set mode = 'live'", "700, no account, no account"),
+}
+
+
+@pytest.mark.parametrize("how", CROOKED)
+async def test_a_transfer_that_cannot_be(books: Books, how: str) -> None:
+    change, actual = CROOKED[how]
+    books.tamper("alter table ledger_transfers drop constraint ledger_transfers_moves_money")
+    books.tamper(
+        "insert into tenants (id, slug, name) values ('00000000-0000-0000-0000-000000000000', 'other', 'Other')"
+    )
+    books.tamper(
+        "insert into ledger_accounts (tenant_id, mode, code, currency, kind, bounded, stripes) "
+        "values ('00000000-0000-0000-0000-000000000000', 'test', 'wallet:x:NGN', 'NGN', 'liability', true, 1)"
+    )
+    books.tamper(f"update ledger_transfers {change} where MINE and key = 'd1'")
+    found = await books.findings()
+    books.tamper("delete from ledger_transfers where MINE and key = 'd1'")
+    books.tamper("delete from tenants where slug = 'other'")
+    books.tamper(
+        "alter table ledger_transfers add constraint ledger_transfers_moves_money "
+        "check (amount_minor > 0 and debit_id <> credit_id)"
+    )
+    assert [each.actual for each in found if each.invariant == "A1"] == [actual]
+    assert [each.subject for each in found if each.invariant == "A6"] == [
+        "ledger_transfers.ledger_transfers_moves_money"
     ]
-    assert "A1" in str(found[0]) and books.subject("d1") in str(found[0])
+
+
+UNLIKE = {
+    "another event": ("set event = 'x' where MINE and key = 's1' and part = 2", "parts 1, 2 of 2 kinds"),
+    "another hash": (
+        "set payload_hash = gen_random_uuid() where MINE and key = 's1' and part = 2",
+        "parts 1, 2 of 2 kinds",
+    ),
+    "another key": ("set key = 's2' where MINE and key = 's1' and part = 2", "parts 1, 2 of 2 kinds"),
+    "no first": ("set part = 3 where MINE and key = 's1' and part = 1", "parts 2, 3 of 1 kinds"),
+    "a gap": ("set part = 3 where MINE and key = 's1' and part = 2", "parts 1, 3 of 1 kinds"),
+}
+
+
+@pytest.mark.parametrize("how", UNLIKE)
+async def test_parts_that_do_not_belong_together(books: Books, database: Database, how: str) -> None:
+    wallet, fee = accounts.wallet("usr_1", "NGN"), AccountSpec("fees:NGN", "NGN", AccountKind.REVENUE, bounded=False)
+    legs = (Leg(wallet, 3), Leg(accounts.escrow("cmp_1", "NGN"), -2), Leg(fee, -1))
+    async with database.transaction(books.scope) as tx:
+        await ledger.post(tx, Posting("s1", "split", Phase.SINGLE, DAY, legs))
+    assert await books.findings() == []
+    change, actual = UNLIKE[how]
+    books.tamper(f"update ledger_transfers {change}")
+    assert ("A1", actual) in [(each.invariant, each.actual) for each in await books.findings()]
 
 
 async def test_a_single_unit_in_a_cached_balance(books: Books) -> None:
@@ -114,31 +174,25 @@ async def test_a_lost_stripe(books: Books) -> None:
     assert [each.invariant for each in await books.findings()] == ["A3"]
 
 
-async def test_a_lost_leg_and_a_lost_transaction(books: Books) -> None:
-    books.tamper(f"delete from ledger_entries where MINE and transaction_id = {books.by_key('d1')}")
-    found = await books.findings()
-    assert ("A1", books.subject("d1"), "some") in [(each.invariant, each.subject, each.expected) for each in found]
-    assert ("A4", books.subject("wallet:usr_1:NGN")) in [(each.invariant, each.subject) for each in found]
-    books.tamper("delete from ledger_transactions where MINE and key = 'p2'")
-    assert "no transaction" in [each.actual.partition(",")[0] for each in await books.findings()]
+async def test_a_lost_transfer(books: Books) -> None:
+    books.tamper("delete from ledger_transfers where MINE and key = 'd1'")
+    found = {(each.invariant, each.subject) for each in await books.findings()}
+    assert {("A3", books.subject("provider:stripe:NGN")), ("A4", books.subject("wallet:usr_1:NGN"))} <= found
+    books.tamper("delete from ledger_transfers where MINE and key = 'p1'")
+    assert ("A5", "1 of a missing transaction") in [(each.invariant, each.actual) for each in await books.findings()]
 
 
 async def test_an_account_below_its_floor(books: Books) -> None:
     """A balanced, cached, but impossible posting: only the floor is broken."""
     books.tamper("""
         with t as (
-            insert into ledger_transactions (tenant_id, mode, key, event, phase, payload_hash, effective_at)
-            select tenant_id, mode, 'theft', 'theft', 'single', payload_hash, effective_at
-              from ledger_transactions where MINE and key = 'd1' returning *
-        ), e as (
-            insert into ledger_entries
-            select t.tenant_id, t.mode, t.id, row_number() over (order by code), a.id, 'NGN',
-                   case kind when 'asset' then -541 else 541 end, false
-              from t join ledger_accounts a on a.tenant_id = t.tenant_id
-             where code in ('wallet:usr_1:NGN', 'provider:stripe:NGN') returning *
+            insert into ledger_transfers (tenant_id, mode, key, part, event, phase, payload_hash, debit_id, credit_id, currency,
+                                          amount_minor, effective_at)
+            select tenant_id, mode, 'theft', 1, 'theft', 'single', payload_hash, credit_id, debit_id, currency, 541, effective_at
+              from ledger_transfers where MINE and key = 'd1' returning *
         )
-        update ledger_balances b set posted_minor = b.posted_minor + e.amount_minor
-          from e where b.tenant_id = e.tenant_id and b.account_id = e.account_id and b.stripe = 0
+        update ledger_balances b set posted_minor = b.posted_minor + case when b.account_id = t.debit_id then 541 else -541 end
+          from t where b.tenant_id = t.tenant_id and b.account_id in (t.debit_id, t.credit_id) and b.stripe = 0
     """)
     assert await books.findings() == [
         Finding("A4", books.subject("wallet:usr_1:NGN"), "available, holds counted", ">= 0", "-1")
@@ -146,34 +200,44 @@ async def test_an_account_below_its_floor(books: Books) -> None:
 
 
 async def test_a_hold_resolved_twice(books: Books, owner_url: str) -> None:
-    books.tamper("drop index ledger_transactions_target")
+    books.tamper("drop index ledger_transfers_target")
     books.tamper(
-        "insert into ledger_transactions (tenant_id, mode, key, event, phase, target_id, payload_hash, effective_at) select "
-        "tenant_id, mode, 'p1/again', event, phase, target_id, payload_hash, effective_at from ledger_transactions "
-        "where MINE and key = 'p1/v'"
+        "insert into ledger_transfers (tenant_id, mode, key, part, event, phase, target_id, payload_hash, debit_id, credit_id, "
+        "currency, amount_minor, effective_at) select tenant_id, mode, 'p1/again', part, event, phase, target_id, payload_hash, "
+        "debit_id, credit_id, currency, amount_minor, effective_at from ledger_transfers where MINE and key = 'p1/v'"
     )
-    [found] = await books.findings()
+    found, guard = await books.findings()
     assert (found.invariant, found.subject) == ("A5", books.subject("p1"))
     assert found.detail == "resolved by p1/v, p1/again" and found.actual == "2 of a pending"
-    books.tamper("delete from ledger_transactions where MINE and key = 'p1/again'")
+    assert (guard.invariant, guard.subject) == ("A6", "ledger_transfers.ledger_transfers_target")
+    books.tamper("delete from ledger_transfers where MINE and key = 'p1/again'")
     books.tamper(
-        "create unique index ledger_transactions_target on ledger_transactions "
-        "(target_id, tenant_id, mode, (phase = 'reversal')) where target_id is not null"
+        "create unique index ledger_transfers_target on ledger_transfers "
+        "(target_id, part, (phase = 'reversal')) where target_id is not null"
     )
 
 
-@pytest.mark.parametrize(("key", "subject"), [("p0/c", "p0/c"), ("c1/r", "c1/r")])
-async def test_more_posted_than_held_and_a_crooked_reversal(books: Books, key: str, subject: str) -> None:
-    books.tamper(
-        f"update ledger_entries set amount_minor = amount_minor + 41 * sign(amount_minor)::int where MINE "
-        f"and transaction_id = {books.by_key(key)}"
-    )
+MIRRORS = {
+    "more posted than held": ("p0/c", "amount_minor = 101"),
+    "more released than held": ("p1/v", "amount_minor = 101"),
+    "less released than held": ("p1/v", "amount_minor = 99"),
+    "released to others": ("p1/v", "debit_id = credit_id, credit_id = debit_id"),
+    "a crooked reversal": ("c1/r", "amount_minor = 89"),
+    "a reversal the same way": ("c1/r", "debit_id = credit_id, credit_id = debit_id"),
+    "a part its target has not": ("p1/v", "part = 2"),
+}
+
+
+@pytest.mark.parametrize("how", MIRRORS)
+async def test_a_resolution_unlike_its_target(books: Books, how: str) -> None:
+    key, change = MIRRORS[how]
+    books.tamper(f"update ledger_transfers set {change} where MINE and key = '{key}'")
     found = {(each.invariant, each.subject) for each in await books.findings()}
-    assert ("A5", books.subject(subject)) in found
+    assert ("A5", books.subject(key)) in found
 
 
 async def test_a_resolution_of_what_is_no_hold(books: Books) -> None:
-    books.tamper(f"update ledger_transactions set target_id = {books.by_key('d1')} where MINE and key = 'p1/v'")
+    books.tamper(f"update ledger_transfers set target_id = {books.by_key('d1')} where MINE and key = 'p1/v'")
     assert ("A5", books.subject("d1")) in {(each.invariant, each.subject) for each in await books.findings()}
 
 
@@ -181,14 +245,14 @@ async def test_a_resolution_of_what_is_no_hold(books: Books) -> None:
     ("harm", "cure", "subject"),
     [
         (
-            "alter table ledger_entries disable trigger ledger_entries_no_change",
-            "alter table ledger_entries enable trigger ledger_entries_no_change",
-            "ledger_entries.ledger_entries_no_change",
+            "alter table ledger_transfers disable trigger ledger_transfers_no_change",
+            "alter table ledger_transfers enable trigger ledger_transfers_no_change",
+            "ledger_transfers.ledger_transfers_no_change",
         ),
         (
-            "grant delete on ledger_entries to chama_app",
-            "revoke delete on ledger_entries from chama_app",
-            "ledger_entries DELETE",
+            "grant delete on ledger_transfers to chama_app",
+            "revoke delete on ledger_transfers from chama_app",
+            "ledger_transfers DELETE",
         ),
         (
             "alter table ledger_balances no force row level security",

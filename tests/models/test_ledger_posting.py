@@ -36,6 +36,8 @@ def pledge(key: str, amount: int, user: str = "usr_1", **times: datetime) -> Pos
 
 async def run(database: Database, scope: Scope, *postings: Posting) -> list[ledger.PostedTransaction]:
     async with database.transaction(scope) as tx:
+        if len(postings) == 1:
+            return [await ledger.post(tx, postings[0])]
         return await ledger.post_many(tx, postings)
 
 
@@ -100,6 +102,48 @@ async def test_a_hold_of_many_legs_is_posted_whole_or_not(database: Database, sc
         await run(database, scope, accounts.pledge_captured("h1/capture", hold="h1", as_of=DAY, amount=ngn(50)))
     await run(database, scope, accounts.pledge_captured("h1/capture", hold="h1", as_of=DAY))
     assert await figures(database, scope, fee.code) == (3, 0, 0)
+
+
+async def test_many_legs_are_many_transfers_under_one_key(database: Database, scope: Scope) -> None:
+    """In both currencies, in a batch beside others, resolved, and reversed: each account by exactly its legs."""
+    fee = accounts.AccountSpec("fees:NGN", "NGN", accounts.AccountKind.REVENUE, bounded=False)
+    kes, shillings = accounts.wallet("usr_1", "KES"), accounts.provider_clearing("mpesa", "KES")
+    legs = (Leg(WALLET, 60), Leg(kes, -8), Leg(WALLET, 40), Leg(ESCROW, -97), Leg(shillings, 8), Leg(fee, -3))
+    many = Posting("m1", "many", Phase.PENDING, DAY, legs)
+    [one, held, other] = await run(database, scope, deposit("d1", 700), many, deposit("d2", 1))
+    assert len({one.id, held.id, other.id}) == 3 and not held.replayed
+    [again] = await run(database, scope, many)
+    assert (again.id, again.replayed) == (held.id, True)
+    assert await figures(database, scope, WALLET.code) == (701, 0, 100)
+    assert await figures(database, scope, kes.code) == (0, 8, 0)
+    async with database.transaction(scope) as tx:
+        view = await ledger.transaction(tx, "m1")
+        assert view is not None and sum(leg.amount_minor for leg in view.legs) == 0
+        assert [leg.leg for leg in view.legs] == list(range(1, len(view.legs) + 1))
+        sums = {spec.code: 0 for spec in (WALLET, kes, ESCROW, shillings, fee)}
+        for leg in view.legs:
+            sums[leg.code] += leg.amount_minor
+        assert list(sums.values()) == [100, -8, -97, 8, -3]
+        await ledger.post_hold(tx, key="m1/c", hold="m1", event="captured", as_of=DAY)
+        with pytest.raises(accounts.HoldResolved):
+            async with tx.transaction():
+                await ledger.void_hold(tx, key="m1/v", hold="m1", event="voided", as_of=DAY)
+        assert (await ledger.balance(tx, WALLET.code)).posted_minor == 601
+        await ledger.reverse(tx, key="m1/r", target="m1/c", as_of=DAY)
+        pages = await ledger.entries(tx, WALLET.code, limit=2)
+        while len(page := await ledger.entries(tx, WALLET.code, (pages[-1].transaction_id, pages[-1].leg), limit=2)):
+            pages += page
+        assert len({(line.transaction_id, line.leg) for line in pages}) == len(pages) == 2 + 3 * 3
+    assert await figures(database, scope, WALLET.code) == (701, 0, 0)
+    assert await figures(database, scope, fee.code) == await figures(database, scope, kes.code) == (0, 0, 0)
+    assert await figures(database, scope, fee.code, as_of=DAY) == (0, 0, 0)
+
+
+async def test_a_hold_and_its_resolution_in_one_batch(database: Database, scope: Scope) -> None:
+    capture = accounts.pledge_captured("a/capture", hold="p1", as_of=DAY)
+    written = await run(database, scope, capture, deposit("d1", 700), pledge("p1", 300))
+    assert not any(each.replayed for each in written)
+    assert await figures(database, scope, WALLET.code) == (400, 0, 0)
 
 
 async def test_void_and_expiry_free_the_money(database: Database, scope: Scope) -> None:
@@ -189,9 +233,13 @@ async def test_a_striped_account_keeps_its_bound_over_all_stripes(database: Data
     def refund(key: str, amount: int) -> Posting:
         return accounts.refund_requested(key, source=ESCROW, provider="stripe", amount=ngn(amount), as_of=DAY)
 
+    together = asyncio.Barrier(20)
+
     async def pay(n: int) -> None:
         charge = accounts.payment_charged(f"c{n}", provider="stripe", into=ESCROW, amount=ngn(10), as_of=DAY)
-        await run(database, scope, charge)
+        async with database.transaction(scope) as tx:
+            await together.wait()  # so that each has a connection of its own
+            await ledger.post(tx, charge)
 
     await asyncio.gather(*(pay(n) for n in range(20)))
     async with database.transaction(scope) as tx:

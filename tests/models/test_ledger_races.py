@@ -8,7 +8,7 @@ import pytest
 
 from contracts.base import Scope
 from domain import accounts
-from domain.accounts import Posting
+from domain.accounts import Leg, Phase, Posting
 from domain.errors import Conflict
 from domain.money import Money
 from infra.database import Database, Tx, fetch_one
@@ -45,11 +45,16 @@ async def books_hold(owner_url: str) -> AsyncIterator[None]:
 
 
 async def attempt(database: Database, scope: Scope, *postings: Posting, start: asyncio.Barrier | None = None) -> bool:
-    """Whether it was written, now and not before. `start`: every rival has its transaction open before one posts."""
+    """Whether it was written, now and not before; one posting by the door for one.
+
+    `start`: every rival has its transaction open before one posts.
+    """
     try:
         async with database.transaction(scope) as tx:
             if start is not None:
                 await start.wait()
+            if len(postings) == 1:
+                return not (await ledger.post(tx, postings[0])).replayed
             return not (await ledger.post_many(tx, postings))[0].replayed
     except Conflict:
         return False
@@ -160,11 +165,27 @@ async def test_batches_that_overlap_do_not_deadlock(database: Database, scope: S
     assert await race(database, scope, *batches) == 30
 
 
-async def until_somebody_waits(tx: Tx) -> None:
-    """Until another session of ours waits for a lock."""
-    query = "select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+async def test_opposite_postings_do_not_deadlock(database: Database, scope: Scope) -> None:
+    """Of two that move money the opposite way, the second waits at the account the first has locked before."""
+    low, high = accounts.wallet("usr_low", "NGN"), accounts.wallet("usr_high", "NGN")
+    await attempt(database, scope, deposit("d1", 5, "usr_low"))
+    await attempt(database, scope, deposit("d2", 5, "usr_high"))
+    there = Posting("there", "moved", Phase.SINGLE, DAY, (Leg(high, 1), Leg(low, -1)))
+    back = Posting("back", "moved", Phase.SINGLE, DAY, (Leg(low, 1), Leg(high, -1)))
+    async with database.transaction(scope) as tx:
+        await ledger.post(tx, deposit("holds-the-lower", 1, "usr_low"))
+        rival = asyncio.create_task(attempt(database, scope, there))
+        other = asyncio.create_task(attempt(database, scope, back))
+        await until_somebody_waits(tx, count=2)
+        await ledger.post(tx, deposit("takes-the-higher", 1, "usr_high"))
+    assert await rival and await other
+
+
+async def until_somebody_waits(tx: Tx, count: int = 1) -> None:
+    """Until so many other sessions of ours wait for a lock."""
+    query = "select 1 from pg_locks where not granted having count(*) >= %s"
     async with asyncio.timeout(10):
-        while await fetch_one(tx, query) is None:  # noqa: ASYNC110  another process waits: there is no event
+        while await fetch_one(tx, query, (count,)) is None:  # noqa: ASYNC110  another process waits: there is no event
             await asyncio.sleep(0.01)
 
 
