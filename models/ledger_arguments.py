@@ -48,10 +48,10 @@ def arguments(rows: Sequence[Row]) -> tuple[str | None, ...]:
     return (
         _texts([p.key for p in heads]),
         None if max(parts) == 1 else _array(parts),
-        _array([p.event for p in heads]),
-        _array([p.phase.value for p in heads]),
+        _shared([p.event for p in heads]),
+        _shared([p.phase.value for p in heads]),
         _array([p.payload_hash for p in heads]),
-        _array([p.effective_at.isoformat() for p in heads]),
+        _shared([p.effective_at.isoformat() for p in heads]),
         _column([p.expires_at and p.expires_at.isoformat() for p in heads]),
         None if not any(targets) else _texts(targets),
         _column([each and positions[each.debit.code] for each in transfers]),
@@ -68,6 +68,11 @@ def arguments(rows: Sequence[Row]) -> tuple[str | None, ...]:
 def _array(values: Sequence[object]) -> str:
     """A Postgres array literal of numbers, hashes, times and plain words (no quote, comma, brace or backslash)."""
     return "{" + ",".join(["null" if value is None else str(value) for value in values]) + "}"
+
+
+def _shared(values: Sequence[str]) -> str:
+    """An array whose one element stands for all where they are the same: a batch has usually one event, phase and date."""
+    return _array(values[:1] if values.count(values[0]) == len(values) else values)
 
 
 def _texts(values: Sequence[str | None]) -> str:

@@ -211,7 +211,8 @@ end $$;
 
 -- Postings of any phase, all or none, as parallel arrays with one element a transfer. A posting of several parts has them
 -- one after the other, its header repeated; a resolution or reversal has one element, whatever its target has. Accounts
--- are given by their position in `p_codes`; one that is not open is opened. Answers, for each element, its transaction's id
+-- are given by their position in `p_codes`; one that is not open is opened. One event, phase or date may stand for all.
+-- Answers, for each element, its transaction's id
 -- and whether that was there before. `p_parts` null: all are 1. `p_amounts`: what moves; for a `post` the part of its hold.
 --   CH000 no tenant    CH001 insufficient funds  CH002 key conflict   CH003 hold resolved     CH004 two currencies
 --   CH005 unknown hold CH006 exceeds hold        CH007 hold expired   CH008 already reversed  CH009 hold's currency
@@ -231,6 +232,7 @@ declare
     v_new bigint[] := array(select nextval('ledger_transfers_id_seq') from generate_series(1, cardinality(p_keys)));
     v_before bigint[];
     v_accounts bigint[];
+    v_currency text; -- of all accounts, where they have one
     v_currencies text[];
     v_moved bigint[];
     v_posted bigint[];
@@ -241,6 +243,18 @@ begin
     if v_tenant is null or v_mode is null then
         raise exception 'a posting needs a tenant and a mode' using errcode = 'CH000';
     end if;
+    -- One element stands for as many as there are keys.
+    if cardinality(p_keys) > 1 then
+        if cardinality(p_events) = 1 then
+            p_events := array_fill(p_events[1], array[cardinality(p_keys)]);
+        end if;
+        if cardinality(p_phases) = 1 then
+            p_phases := array_fill(p_phases[1], array[cardinality(p_keys)]);
+        end if;
+        if cardinality(p_effective) = 1 then
+            p_effective := array_fill(p_effective[1], array[cardinality(p_keys)]);
+        end if;
+    end if;
     if p_parts is not null then
         v_new := array(select v_new[i.ord - i.part + 1] from unnest(p_parts) with ordinality as i(part, ord) order by i.ord);
     end if;
@@ -250,7 +264,9 @@ begin
     -- anew for the rare batch that meets one.
     if cardinality(p_codes) > 0 then
         for attempt in 1..2 loop
-            select array_agg(a.id order by c.ord), array_agg(a.currency order by c.ord) into v_accounts, v_currencies
+            select array_agg(a.id order by c.ord), array_agg(a.currency order by c.ord),
+                   case when min(a.currency) = max(a.currency) then min(a.currency) end
+              into v_accounts, v_currencies, v_currency
               from unnest(p_codes) with ordinality as c(code, ord)
               left join lateral (
                    select x.id, x.currency from ledger_accounts x
@@ -258,8 +274,9 @@ begin
             exit when array_position(v_accounts, null) is null;
             perform ledger_open(v_tenant, v_mode, p_codes, p_kinds, p_bounded, p_stripes);
         end loop;
-        if exists (select from unnest(p_debits, p_credits) as i(debit, credit)
-                    where v_currencies[i.debit] <> v_currencies[i.credit]) then
+        if v_currency is null and exists (
+               select from unnest(p_debits, p_credits) as i(debit, credit)
+                where v_currencies[i.debit] <> v_currencies[i.credit]) then
             raise exception 'money cannot move between currencies' using errcode = 'CH004';
         end if;
         loop
@@ -268,7 +285,8 @@ begin
                        (tenant_id, mode, id, part, key, event, phase, payload_hash, debit_id, credit_id, currency,
                         amount_minor, effective_at, expires_at) overriding system value
                 select v_tenant, v_mode, i.id, coalesce(i.part, 1), i.key, i.event, i.phase, i.hash,
-                       v_accounts[i.debit], v_accounts[i.credit], v_currencies[i.debit], i.amount, i.effective_at, i.expires_at
+                       v_accounts[i.debit], v_accounts[i.credit], coalesce(v_currency, v_currencies[i.debit]), i.amount,
+                       i.effective_at, i.expires_at
                   from unnest(v_new, p_parts, p_keys, p_events, p_phases, p_hashes, p_debits, p_credits, p_amounts,
                               p_effective, p_expires)
                        as i(id, part, key, event, phase, hash, debit, credit, amount, effective_at, expires_at)
@@ -288,18 +306,14 @@ begin
                 end if;
             end;
         end loop;
-        select array_agg(v_accounts[s.account]), array_agg(s.posted), array_agg(s.debit), array_agg(s.credit)
+        select array_agg(v_accounts[i.debit]) || array_agg(v_accounts[i.credit]),
+               array_agg(i.posted) || array_agg(-i.posted),
+               array_agg(i.held) || array_agg(0::bigint), array_agg(0::bigint) || array_agg(i.held)
           into v_moved, v_posted, v_debit, v_credit
-          from (select l.account, sum(l.posted)::bigint as posted, sum(l.debit)::bigint as debit, sum(l.credit)::bigint as credit
-                  from unnest(v_new, p_phases, p_debits, p_credits, p_amounts) as i(id, phase, debit, credit, amount)
-                 cross join lateral (
-                       select case when i.phase = 'single' then i.amount else 0 end as posted,
-                              case when i.phase = 'single' then 0 else i.amount end as held) n
-                 cross join lateral (
-                       values (i.debit, n.posted, n.held, 0::bigint), (i.credit, -n.posted, 0, n.held))
-                       as l(account, posted, debit, credit)
-                 where i.id is not null and i.phase in ('single', 'pending')
-                 group by l.account) s;
+          from (select n.debit, n.credit, case when n.phase = 'single' then n.amount else 0 end as posted,
+                       case when n.phase = 'single' then 0 else n.amount end as held
+                  from unnest(v_new, p_phases, p_debits, p_credits, p_amounts) as n(id, phase, debit, credit, amount)
+                 where n.id is not null and n.phase in ('single', 'pending')) i;
     end if;
 
     -- 2. Resolutions and reversals, whose rows come from their targets'. A taken key, and a target that is resolved, insert
