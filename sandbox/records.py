@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.book import Tx
+from sandbox.transfers import TransferLife
 
 Doc = dict[str, Any]
 
@@ -228,3 +229,5 @@ class Provider:
     settle: Callable[[Tx, Account, Payment, bool], None]
     finish_refund: Callable[[Tx, Account, Refund, bool], None]
     plant: Callable[[Tx, Account, int, str, str | None], Payment]
+    transfers: TransferLife | None = None
+    """Where the provider sends money out."""
