@@ -28,12 +28,14 @@ create table if not exists payments (
     captured integer not null, refunded integer not null, created integer not null, due integer,
     access text not null unique, doc text not null);
 create index if not exists payments_by_reference on payments (account, reference);
+create index if not exists payments_by_account on payments (account);
 create index if not exists payments_by_due on payments (account, due) where due is not null;
 create index if not exists payments_by_status on payments (account, status);
 create table if not exists refunds (
     seq integer primary key autoincrement, id text not null unique, account text not null references accounts,
     payment integer not null references payments, amount integer not null, status text not null,
     created integer not null, ready_at real, doc text not null);
+create index if not exists refunds_by_account on refunds (account);
 create index if not exists refunds_by_payment on refunds (payment);
 create index if not exists refunds_by_ready on refunds (ready_at) where ready_at is not null;
 create table if not exists customers (id text primary key, account text not null, created integer not null, doc text not null);
@@ -62,6 +64,7 @@ create table if not exists transfers (
     recipient integer not null references recipients, reference text not null, amount integer not null,
     currency text not null, status text not null, taken integer not null, created integer not null, due integer,
     ready_at real, doc text not null, unique (account, reference));
+create index if not exists transfers_by_account on transfers (account);
 create index if not exists transfers_by_due on transfers (account, due) where due is not null;
 create index if not exists transfers_by_ready on transfers (ready_at) where ready_at is not null;
 create table if not exists topups (

@@ -107,7 +107,7 @@ async def list_transactions(request: Request, body: Body) -> Response:
         if body.values.get("use_cursor") == "true":
             return _cursor_page(tx, account, body, sql, values)
         size, page = page_size(body), whole(body, "page", 1, 100_000)
-        rows = list_payments(tx, account.secret_key, sql, *values, limit=size * page)[size * (page - 1) :]
+        rows = list_payments(tx, account.secret_key, sql, *values, limit=size, offset=size * (page - 1))
         totals = tx.row(
             f"select count(*) as n, coalesce(sum(captured), 0) as volume from payments where account = ? and {sql}",  # noqa: S608
             account.secret_key,
@@ -204,7 +204,7 @@ async def list_refund_pages(request: Request, body: Body) -> Response:
             p = _transaction(tx, account, named)
             sql, values = f"{sql} and payment = ?", [*values, p.seq if p else 0]
         size, page = page_size(body), whole(body, "page", 1, 100_000)
-        found = list_refunds(tx, account.secret_key, sql, *values, limit=size * page)[size * (page - 1) :]
+        found = list_refunds(tx, account.secret_key, sql, *values, limit=size, offset=size * (page - 1))
         total = tx.row(f"select count(*) as n from refunds where account = ? and {sql}", account.secret_key, *values)  # noqa: S608
         assert total is not None
         meta = {**page_meta(total["n"], size, page), "failedRefundCount": 0}

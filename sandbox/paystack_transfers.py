@@ -176,7 +176,7 @@ async def list_pages(request: Request, body: Body) -> Response:
             to = find_recipient(tx, account.secret_key, body.values["recipient"])
             sql, values = f"{sql} and recipient = ?", [*values, to.seq if to else 0]
         size, page = page_size(body), whole(body, "page", 1, 100_000)
-        found = list_transfers(tx, account.secret_key, sql, *values, limit=size * page)[size * (page - 1) :]
+        found = list_transfers(tx, account.secret_key, sql, *values, limit=size, offset=size * (page - 1))
         total = tx.row(f"select count(*) as n from transfers where account = ? and {sql}", account.secret_key, *values)  # noqa: S608
         assert total is not None
         meta = {**page_meta(total["n"], size, page), "perPage": size}

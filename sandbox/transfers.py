@@ -103,10 +103,12 @@ def find_transfer(tx: Tx, account: str, named: str) -> Transfer | None:
     return _transfer(tx.row(sql, account, named, named))
 
 
-def list_transfers(tx: Tx, account: str, where: str = "1=1", *args: Any, limit: int = 100) -> list[Transfer]:
+def list_transfers(
+    tx: Tx, account: str, where: str = "1=1", *args: Any, limit: int = 100, offset: int = 0
+) -> list[Transfer]:
     """Newest first; `where` is SQL of ours, its values are bound."""
-    sql = f"select * from transfers where account = ? and {where} order by seq desc limit ?"  # noqa: S608
-    return [t for t in map(_transfer, tx.rows(sql, account, *args, limit)) if t is not None]
+    sql = f"select * from transfers where account = ? and {where} order by seq desc limit ? offset ?"  # noqa: S608
+    return [t for t in map(_transfer, tx.rows(sql, account, *args, limit, offset)) if t is not None]
 
 
 def transfers_due(tx: Tx, account: str, now: int, limit: int = 500) -> list[Transfer]:
