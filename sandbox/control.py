@@ -292,9 +292,14 @@ def _index_account(tx: Tx, account: Account) -> Body:
         sums = {"money": p.amount, "captured_money": p.captured, "refunded_money": p.refunded}
         shown = {name: money(amount, p.currency, account.provider) for name, amount in sums.items()}
         rows.append({**_payment_row(account, p), "link": f"/{link}", **shown})
+    sent = [
+        {**_transfer_row(tx, t), "money": money(t.amount, t.currency, account.provider)}
+        for t in list_transfers(tx, account.secret_key, limit=20)
+    ]
+    held = [money(amount, currency, account.provider) for currency, amount in balances(tx, account.secret_key).items()]
     hint = account.secret_key[:8] + "…" + account.secret_key[-4:]
     at = datetime.fromtimestamp(account.now(), UTC).isoformat(" ")
-    return {"account": account, "key": hint, "clock": at, "payments": rows}
+    return {"account": account, "key": hint, "clock": at, "payments": rows, "transfers": sent, "balances": held}
 
 
 async def health(request: Request) -> Response:

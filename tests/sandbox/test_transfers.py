@@ -136,6 +136,14 @@ async def test_lists_and_banks(paystack: Merchant) -> None:
     assert {bank["code"] for bank in banks} == {"030100", "MTN"}
 
 
+async def test_a_person_sees_transfers_and_the_balance(paystack: Merchant) -> None:
+    await paystack.ask("POST", "topup", currency="NGN", amount=500_000)
+    made = (await send(paystack, 123_400, SLOW)).json()["data"]
+    page = (await paystack.control.get("/")).text
+    shown = page.split(f"<td>{made['reference']}</td>")[1]
+    assert "NGN 1,234.00" in shown and "Balance: NGN 3,766.00" in shown
+
+
 async def test_only_what_can_follow_may_be_settled(paystack: Merchant) -> None:
     await paystack.ask("POST", "topup", currency="NGN", amount=1000)
     reference = (await send(paystack, 400, SLOW)).json()["data"]["reference"]
