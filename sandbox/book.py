@@ -28,12 +28,14 @@ create table if not exists payments (
     captured integer not null, refunded integer not null, created integer not null, due integer,
     access text not null unique, doc text not null);
 create index if not exists payments_by_reference on payments (account, reference);
+create index if not exists payments_by_account on payments (account);
 create index if not exists payments_by_due on payments (account, due) where due is not null;
 create index if not exists payments_by_status on payments (account, status);
 create table if not exists refunds (
     seq integer primary key autoincrement, id text not null unique, account text not null references accounts,
     payment integer not null references payments, amount integer not null, status text not null,
     created integer not null, ready_at real, doc text not null);
+create index if not exists refunds_by_account on refunds (account);
 create index if not exists refunds_by_payment on refunds (payment);
 create index if not exists refunds_by_ready on refunds (ready_at) where ready_at is not null;
 create table if not exists customers (id text primary key, account text not null, created integer not null, doc text not null);
@@ -53,10 +55,51 @@ create table if not exists deliveries (
     reference text, body text not null, forged integer not null default 0, state text not null,
     next_at real not null, after_id integer, attempts integer not null default 0, log text not null default '[]');
 create index if not exists deliveries_by_due on deliveries (next_at) where state in ('due', 'held');
+create table if not exists recipients (
+    seq integer primary key autoincrement, id text not null unique, account text not null references accounts,
+    kind text not null, name text not null, number text not null, bank text not null, currency text not null,
+    created integer not null, unique (account, kind, bank, number, currency));
+create table if not exists transfers (
+    seq integer primary key autoincrement, id text not null unique, account text not null references accounts,
+    recipient integer not null references recipients, reference text not null, amount integer not null,
+    currency text not null, status text not null, taken integer not null, created integer not null, due integer,
+    ready_at real, doc text not null, unique (account, reference));
+create index if not exists transfers_by_account on transfers (account);
+create index if not exists transfers_by_due on transfers (account, due) where due is not null;
+create index if not exists transfers_by_ready on transfers (ready_at) where ready_at is not null;
+create table if not exists topups (
+    seq integer primary key autoincrement, account text not null references accounts, currency text not null,
+    amount integer not null, created integer not null);
+create table if not exists balances (
+    account text not null, currency text not null, amount integer not null, primary key (account, currency))
+    without rowid;
 create table if not exists mails (
     id integer primary key autoincrement, sender text not null, recipients text not null, subject text not null,
     text text not null, html text not null, message_id text not null, received_at text not null);
 """
+BALANCES = """
+create trigger if not exists payment_made after insert on payments when new.captured <> new.refunded begin
+    insert into balances values (new.account, new.currency, new.captured - new.refunded)
+    on conflict do update set amount = amount + excluded.amount; end;
+create trigger if not exists payment_moved after update of captured, refunded on payments
+    when new.captured - new.refunded <> old.captured - old.refunded begin
+    insert into balances values (new.account, new.currency, new.captured - new.refunded - old.captured + old.refunded)
+    on conflict do update set amount = amount + excluded.amount; end;
+create trigger if not exists transfer_made after insert on transfers begin
+    insert into balances values (new.account, new.currency, -new.taken)
+    on conflict do update set amount = amount + excluded.amount; end;
+create trigger if not exists transfer_moved after update of taken on transfers when new.taken <> old.taken begin
+    insert into balances values (new.account, new.currency, old.taken - new.taken)
+    on conflict do update set amount = amount + excluded.amount; end;
+create trigger if not exists topped_up after insert on topups begin
+    insert into balances values (new.account, new.currency, new.amount)
+    on conflict do update set amount = amount + excluded.amount; end;
+insert into balances select account, currency, sum(captured - refunded) from payments where true group by 1, 2
+    on conflict do nothing;
+"""
+"""What each account holds: charges and top-ups, less refunds and transfers. Kept by triggers, so whoever writes a row moves
+it (bulk seeds too), and no transfer has to add up a hundred thousand payments. The last statement begins the balances of a
+book that is older than they are."""
 
 
 @dataclass
@@ -114,6 +157,7 @@ class Book:
         db.execute("pragma synchronous=normal")
         db.execute("pragma foreign_keys=on")
         db.executescript(SCHEMA)
+        db.executescript(BALANCES)
         self._thread = threading.Thread(target=self._write_until_closed, args=(db,), name="sandbox-book", daemon=True)
         self._thread.start()
 

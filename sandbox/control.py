@@ -28,6 +28,7 @@ from sandbox.records import (
     save_instrument,
 )
 from sandbox.records import find_instrument as _find_instrument
+from sandbox.transfers import Transfer, balances, find_transfer, list_transfers, recipient_of, top_up
 
 Body = dict[str, Any]
 Work = Callable[[Tx, Body], Any]
@@ -155,8 +156,10 @@ def _named_payment(tx: Tx, account: Account, body: Body) -> Payment:
 
 
 def settle(tx: Tx, body: Body) -> Body:
-    """Decide slow money, or a pending refund (`refund_id`)."""
+    """Decide slow money, a pending refund (`refund_id`), or a transfer (`transfer`: its code or reference)."""
     account, outcome = _account(tx, body), body.get("outcome")
+    if body.get("transfer"):
+        return _settle_transfer(tx, account, _text(body, "transfer"), _text(body, "outcome"))
     if outcome not in {"succeeded", "failed"}:
         raise ValueError("outcome is succeeded or failed")
     provider = clock.PROVIDERS[account.provider]
@@ -172,6 +175,25 @@ def settle(tx: Tx, body: Body) -> Body:
     payment = _named_payment(tx, account, body)
     provider.settle(tx, account, payment, outcome == "succeeded")
     return {"payment_id": payment.id, "status": payment.status}
+
+
+def _settle_transfer(tx: Tx, account: Account, named: str, outcome: str) -> Body:
+    transfer = find_transfer(tx, account.secret_key, named)
+    life = clock.PROVIDERS[account.provider].transfers
+    if transfer is None or life is None:
+        raise NotFound("no such transfer")
+    life.finish(tx, account, transfer, outcome)
+    return {"transfer": transfer.id, "status": transfer.status}
+
+
+def add_money(tx: Tx, body: Body) -> Body:
+    """Top the account up: the merchant's own money, for transfers."""
+    account, amount = _account(tx, body), body.get("amount")
+    if not isinstance(amount, int) or isinstance(amount, bool) or amount < 1:
+        raise ValueError("amount is a positive integer")
+    currency = _text(body, "currency").upper()
+    top_up(tx, account.secret_key, currency, amount, account.now())
+    return {"currency": currency, "balance": balances(tx, account.secret_key)[currency]}
 
 
 def plant_orphan(tx: Tx, body: Body) -> Body:
@@ -214,7 +236,7 @@ def _payment_row(account: Account, p: Payment) -> Body:
 
 
 def read_book(tx: Tx, body: Body) -> Body:
-    """All payments and refunds of the account, oldest first."""
+    """All payments, refunds and transfers of the account, oldest first, and what it holds by currency."""
     account = _account(tx, body)
     refunds = []
     for r in reversed(list_refunds(tx, account.secret_key, limit=1_000_000)):
@@ -223,7 +245,14 @@ def read_book(tx: Tx, body: Body) -> Body:
         row = {"id": _refund_id(account, r), "reference": note, "payment_id": p.id, "payment_reference": p.reference}
         refunds.append({**row, "amount": r.amount, "currency": p.currency, "status": r.status})
     payments = [_payment_row(account, p) for p in reversed(list_payments(tx, account.secret_key, limit=1_000_000))]
-    return {"now": account.now(), "payments": payments, "refunds": refunds}
+    transfers = [_transfer_row(tx, t) for t in reversed(list_transfers(tx, account.secret_key, limit=1_000_000))]
+    held = balances(tx, account.secret_key)
+    return {"now": account.now(), "payments": payments, "refunds": refunds, "transfers": transfers, "balances": held}
+
+
+def _transfer_row(tx: Tx, t: Transfer) -> Body:
+    names = ("id", "reference", "amount", "currency", "status", "taken", "created")
+    return {**{name: getattr(t, name) for name in names}, "recipient": recipient_of(tx, t).id}
 
 
 def read_mail(tx: Tx, body: Body) -> Any:
@@ -263,9 +292,14 @@ def _index_account(tx: Tx, account: Account) -> Body:
         sums = {"money": p.amount, "captured_money": p.captured, "refunded_money": p.refunded}
         shown = {name: money(amount, p.currency, account.provider) for name, amount in sums.items()}
         rows.append({**_payment_row(account, p), "link": f"/{link}", **shown})
+    sent = [
+        {**_transfer_row(tx, t), "money": money(t.amount, t.currency, account.provider)}
+        for t in list_transfers(tx, account.secret_key, limit=20)
+    ]
+    held = [money(amount, currency, account.provider) for currency, amount in balances(tx, account.secret_key).items()]
     hint = account.secret_key[:8] + "…" + account.secret_key[-4:]
     at = datetime.fromtimestamp(account.now(), UTC).isoformat(" ")
-    return {"account": account, "key": hint, "clock": at, "payments": rows}
+    return {"account": account, "key": hint, "clock": at, "payments": rows, "transfers": sent, "balances": held}
 
 
 async def health(request: Request) -> Response:
@@ -284,6 +318,7 @@ routes = [
     Route("/_sandbox/faults/seed", _endpoint(seed_faults), methods=["POST"]),
     Route("/_sandbox/clock", _endpoint(move_clock), methods=["POST"]),
     Route("/_sandbox/settle", _endpoint(settle), methods=["POST"]),
+    Route("/_sandbox/topup", _endpoint(add_money), methods=["POST"]),
     Route("/_sandbox/payments/orphan", _endpoint(plant_orphan), methods=["POST"]),
     Route("/_sandbox/instruments/{instrument}", _endpoint(change_instrument), methods=["POST"]),
     Route("/_sandbox/book", _endpoint(read_book), methods=["GET"]),

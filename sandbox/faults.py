@@ -34,6 +34,8 @@ OPERATIONS = frozenset(
         "stripe.refund", "stripe.get_refund", "stripe.list_refunds", "stripe.customer", "stripe.get_charge",
         "paystack.initialize", "paystack.verify", "paystack.list", "paystack.charge", "paystack.refund",
         "paystack.get_refund", "paystack.list_refunds",
+        "paystack.banks", "paystack.resolve", "paystack.recipient", "paystack.transfer", "paystack.verify_transfer",
+        "paystack.get_transfer", "paystack.list_transfers", "paystack.balance",
     }
 )  # fmt: skip
 

@@ -30,8 +30,8 @@ def money(amount: int, currency: str, provider: str = "stripe") -> str:
     decimals = 2
     if provider == "stripe":
         decimals = 0 if code in _NO_DECIMALS else 3 if code in _THREE_DECIMALS else 2
-    whole, rest = divmod(amount, 10**decimals)
-    return f"{code} {whole:,}" + (f".{rest:0{decimals}d}" if decimals else "")
+    whole, rest = divmod(abs(amount), 10**decimals)
+    return f"{code} {'-' if amount < 0 else ''}{whole:,}" + (f".{rest:0{decimals}d}" if decimals else "")
 
 
 def page(name: str, *, status: int = 200, **values: Any) -> HTMLResponse:

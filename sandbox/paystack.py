@@ -4,27 +4,22 @@ Endpoints read the JSON, say what the call is about and leave the rest to `excha
 is in `paystack_states.py`.
 """
 
-import json
 import re
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from sandbox import faults, paystack_states
 from sandbox import paystack_objects as wire
-from sandbox.answers import Answer, Refusal
+from sandbox.answers import Answer
 from sandbox.book import Tx
-from sandbox.exchange import Call, perform, read_body
 from sandbox.faults import Fault, Target
+from sandbox.paystack_requests import Body, Effect, between, call, endpoint, page_meta, page_size, whole
 from sandbox.records import (
     Account,
     Payment,
-    find_account,
     find_by_reference,
     find_instrument,
     list_payments,
@@ -34,108 +29,31 @@ from sandbox.records import (
     save_payment,
 )
 
-Effect = Callable[[Tx, Account, Fault], Answer]
 _REFERENCE = re.compile(r"[-.=A-Za-z0-9]{1,100}", re.ASCII)
-_EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
-MAX_AMOUNT = 99_999_999_999
-
-
-@dataclass(frozen=True)
-class Body:
-    """The JSON object of one request."""
-
-    values: dict[str, Any]
-
-    def amount(self) -> int | None:
-        """`amount` as an integer; Paystack's own samples also write it as digits in a string."""
-        found = self.values.get("amount")
-        if isinstance(found, str) and found.isascii() and found.isdigit() and len(found) <= 12:
-            found = int(found)
-        if found is None:
-            return None
-        if not isinstance(found, int) or isinstance(found, bool) or not 1 <= found <= MAX_AMOUNT:
-            raise wire.refusal(400, "Invalid Amount Sent", "invalid_params", "Provide amount as an integer in subunits")
-        return found
-
-    def text(self, name: str) -> str | None:
-        """A string, or None when absent or empty."""
-        found = self.values.get(name)
-        if found is not None and not isinstance(found, str):
-            raise wire.refusal(400, f"Invalid {name}", "invalid_params")
-        return found or None
-
-    def email(self) -> str:
-        """The payer's address."""
-        found = self.text("email")
-        if found is None or not _EMAIL.fullmatch(found):
-            raise wire.refusal(400, "Invalid Email Address Passed", "invalid_params", "Provide a valid email address")
-        return found
-
-    def charge_amount(self) -> int:
-        """The amount of a payment, which must be there."""
-        found = self.amount()
-        if found is None:
-            raise wire.refusal(400, "Invalid Amount Sent", "invalid_params", "Provide the amount")
-        return found
-
-    def currency(self) -> str:
-        """The currency; NGN when absent."""
-        found = self.text("currency") or "NGN"
-        if found not in wire.CURRENCIES:
-            raise wire.refusal(403, "Currency not supported by merchant", "unsupported_currency")
-        return found
-
-    def reference(self, tx: Tx, account: Account) -> str:
-        """The merchant's reference, or one of ours. Raises Refusal for one that was used before."""
-        found = self.text("reference")
-        if found is None:
-            return new_id("T")[2:]
-        if not _REFERENCE.fullmatch(found):
-            raise wire.refusal(
-                400, "Invalid transaction reference", "invalid_reference", "Only -, ., = and alphanumerics"
-            )
-        if find_by_reference(tx, account.secret_key, found):
-            next_step = "Try and create the Transaction or Charge with a new reference"
-            raise wire.refusal(400, "Duplicate Transaction Reference", "duplicate_reference", next_step)
-        return found
-
-
-async def _read(request: Request) -> Body:
-    if request.method == "GET":
-        return Body(dict(request.query_params))
-    try:
-        values = json.loads(await read_body(request))
-    except (ValueError, RecursionError) as error:
-        raise wire.refusal(400, "Invalid JSON in request body", "invalid_params") from error
-    if not isinstance(values, dict):
-        raise wire.refusal(400, "Invalid JSON in request body", "invalid_params")
-    return Body(values)
-
-
-def _endpoint(handler: Callable[[Request, Body], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(request: Request) -> Response:
-        try:
-            return await handler(request, await _read(request))
-        except Refusal as refusal:
-            return JSONResponse(refusal.answer.body, refusal.answer.status)
-
-    return endpoint
 
 
 async def _call(
     request: Request, operation: str, reference: str | None, effect: Effect, amount: Any = None
 ) -> Response:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-
-    def identify(tx: Tx) -> Account | None:
-        return find_account(tx, key.strip(), "paystack") if scheme.lower() == "bearer" else None
-
     def locate(tx: Tx, account: Account) -> Target:
         p = find_by_reference(tx, account.secret_key, reference) if reference else None
         stated = amount if isinstance(amount, int) else (p.amount if p else None)
         return Target(reference, stated, str(wire.number(p)) if p else None)
 
-    return await perform(request, Call(wire.VENDOR, operation, identify, effect, locate))
+    return await call(request, operation, effect, locate)
+
+
+def _new_reference(body: Body, tx: Tx, account: Account) -> str:
+    """The merchant's reference, or one of ours. Raises Refusal for one that was used before."""
+    found = body.text("reference")
+    if found is None:
+        return new_id("T")[2:]
+    if not _REFERENCE.fullmatch(found):
+        raise wire.refusal(400, "Invalid transaction reference", "invalid_reference", "Only -, ., = and alphanumerics")
+    if find_by_reference(tx, account.secret_key, found):
+        next_step = "Try and create the Transaction or Charge with a new reference"
+        raise wire.refusal(400, "Duplicate Transaction Reference", "duplicate_reference", next_step)
+    return found
 
 
 def _page_url(request: Request, p: Payment) -> str:
@@ -147,7 +65,7 @@ async def initialize(request: Request, body: Body) -> Response:
 
     def effect(tx: Tx, account: Account, fault: Fault) -> Answer:
         p = paystack_states.begin(
-            account, body.reference(tx, account), body.charge_amount(), body.currency(), body.email()
+            account, _new_reference(body, tx, account), body.charge_amount(), body.currency(), body.email()
         )  # fmt: skip
         p.amount = faults.wrong(p.amount, fault)
         p.doc |= {"metadata": body.values.get("metadata"), "callback_url": body.text("callback_url")}
@@ -178,7 +96,7 @@ async def list_transactions(request: Request, body: Body) -> Response:
     """GET /transaction: newest first; `from`, `to`, `status`, and `perPage` with `page`, or `use_cursor` with `next`."""
 
     def effect(tx: Tx, account: Account, fault: Fault) -> Answer:
-        sql, values = _between(body)
+        sql, values = between(body)
         if body.text("status"):
             raw = {"abandoned": "('open', 'closed')"}.get(body.values["status"])
             sql, values = (
@@ -188,22 +106,22 @@ async def list_transactions(request: Request, body: Body) -> Response:
             )
         if body.values.get("use_cursor") == "true":
             return _cursor_page(tx, account, body, sql, values)
-        size, page = _size(body), _whole(body, "page", 1, 100_000)
-        rows = list_payments(tx, account.secret_key, sql, *values, limit=size * page)[size * (page - 1) :]
+        size, page = page_size(body), whole(body, "page", 1, 100_000)
+        rows = list_payments(tx, account.secret_key, sql, *values, limit=size, offset=size * (page - 1))
         totals = tx.row(
             f"select count(*) as n, coalesce(sum(captured), 0) as volume from payments where account = ? and {sql}",  # noqa: S608
             account.secret_key,
             *values,
         )
         assert totals is not None
-        meta = {**_page_meta(totals["n"], size, page), "total_volume": totals["volume"]}
+        meta = {**page_meta(totals["n"], size, page), "total_volume": totals["volume"]}
         return wire.ok("Transactions retrieved", [wire.listed(p) for p in rows], meta=meta)
 
     return await _call(request, "paystack.list", None, effect)
 
 
 def _cursor_page(tx: Tx, account: Account, body: Body, sql: str, values: list[Any]) -> Answer:
-    size, after = _size(body), body.text("next")
+    size, after = page_size(body), body.text("next")
     if after:
         found = list_payments(tx, account.secret_key, "id = ?", after, limit=1)
         if not found:
@@ -212,41 +130,6 @@ def _cursor_page(tx: Tx, account: Account, body: Body, sql: str, values: list[An
     rows = list_payments(tx, account.secret_key, sql, *values, limit=size + 1)
     meta = {"next": rows[size - 1].id if len(rows) > size else None, "previous": None, "perPage": size}
     return wire.ok("Transactions retrieved", [wire.listed(p) for p in rows[:size]], meta=meta)
-
-
-def _between(body: Body) -> tuple[str, list[Any]]:
-    """`from` and `to` (ISO 8601, UTC when no offset is given) as SQL and its values."""
-    sql = "1=1"
-    values: list[Any] = []
-    for name, operator in (("from", ">="), ("to", "<=")):
-        found = body.text(name)
-        if found is None:
-            continue
-        try:
-            at = datetime.fromisoformat(found)
-        except ValueError as error:
-            raise wire.refusal(400, f"Invalid {name} date", "invalid_params") from error
-        at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        sql, values = f"{sql} and created {operator} ?", [*values, int(at.timestamp())]
-    return sql, values
-
-
-def _whole(body: Body, name: str, default: int, most: int) -> int:
-    found = body.text(name)
-    if found is None:
-        return default
-    if not (found.isascii() and found.isdigit() and 1 <= int(found[:9]) <= most):
-        raise wire.refusal(400, f"Invalid {name}", "invalid_params")
-    return int(found)
-
-
-def _size(body: Body) -> int:
-    return _whole(body, "perPage" if "perPage" in body.values else "per_page", 50, 100)
-
-
-def _page_meta(total: int, size: int, page: int) -> wire.Wire:
-    pages = -(-total // size)
-    return {"total": total, "skipped": size * (page - 1), "perPage": str(size), "page": page, "pageCount": pages}
 
 
 async def charge_authorization(request: Request, body: Body) -> Response:
@@ -263,7 +146,7 @@ async def charge_authorization(request: Request, body: Body) -> Response:
                 "Email does not match Authorization code. Authorization may be inactive or belong to a different email."
             )
             raise wire.refusal(400, message, "invalid_params")
-        reference = body.reference(tx, account)
+        reference = _new_reference(body, tx, account)
         p = paystack_states.begin(account, reference, body.charge_amount(), body.currency(), email)
         p.amount = faults.wrong(p.amount, fault)
         p.doc["metadata"] = body.values.get("metadata")
@@ -315,16 +198,16 @@ async def list_refund_pages(request: Request, body: Body) -> Response:
     """GET /refund: newest first; `transaction`, `from`, `to`, `perPage`, `page`."""
 
     def effect(tx: Tx, account: Account, fault: Fault) -> Answer:
-        sql, values = _between(body)
+        sql, values = between(body)
         named = body.text("transaction") or body.text("reference")
         if named:
             p = _transaction(tx, account, named)
             sql, values = f"{sql} and payment = ?", [*values, p.seq if p else 0]
-        size, page = _size(body), _whole(body, "page", 1, 100_000)
-        found = list_refunds(tx, account.secret_key, sql, *values, limit=size * page)[size * (page - 1) :]
+        size, page = page_size(body), whole(body, "page", 1, 100_000)
+        found = list_refunds(tx, account.secret_key, sql, *values, limit=size, offset=size * (page - 1))
         total = tx.row(f"select count(*) as n from refunds where account = ? and {sql}", account.secret_key, *values)  # noqa: S608
         assert total is not None
-        meta = {**_page_meta(total["n"], size, page), "failedRefundCount": 0}
+        meta = {**page_meta(total["n"], size, page), "failedRefundCount": 0}
         return wire.ok("Refunds retrieved", [wire.refund(r, payment_of(tx, r)) for r in found], meta=meta)
 
     return await _call(request, "paystack.list_refunds", body.text("transaction"), effect)
@@ -344,11 +227,11 @@ async def get_refund(request: Request, body: Body) -> Response:
 
 
 routes = [
-    Route("/paystack/transaction/initialize", _endpoint(initialize), methods=["POST"]),
-    Route("/paystack/transaction/verify/{reference}", _endpoint(verify), methods=["GET"]),
-    Route("/paystack/transaction/charge_authorization", _endpoint(charge_authorization), methods=["POST"]),
-    Route("/paystack/transaction", _endpoint(list_transactions), methods=["GET"]),
-    Route("/paystack/refund", _endpoint(create_refund), methods=["POST"]),
-    Route("/paystack/refund", _endpoint(list_refund_pages), methods=["GET"]),
-    Route("/paystack/refund/{refund:int}", _endpoint(get_refund), methods=["GET"]),
+    Route("/paystack/transaction/initialize", endpoint(initialize), methods=["POST"]),
+    Route("/paystack/transaction/verify/{reference}", endpoint(verify), methods=["GET"]),
+    Route("/paystack/transaction/charge_authorization", endpoint(charge_authorization), methods=["POST"]),
+    Route("/paystack/transaction", endpoint(list_transactions), methods=["GET"]),
+    Route("/paystack/refund", endpoint(create_refund), methods=["POST"]),
+    Route("/paystack/refund", endpoint(list_refund_pages), methods=["GET"]),
+    Route("/paystack/refund/{refund:int}", endpoint(get_refund), methods=["GET"]),
 ]

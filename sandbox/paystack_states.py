@@ -14,6 +14,7 @@ import time
 from sandbox import paystack_objects as wire
 from sandbox.book import Tx
 from sandbox.faults import Fault, wrong
+from sandbox.paystack_transfer_states import LIFE
 from sandbox.records import (
     Account,
     Instrument,
@@ -158,4 +159,4 @@ def plant(tx: Tx, account: Account, amount: int, currency: str, reference: str |
     return p
 
 
-PROVIDER = Provider(advance=advance, settle=settle, finish_refund=finish_refund, plant=plant)
+PROVIDER = Provider(advance=advance, settle=settle, finish_refund=finish_refund, plant=plant, transfers=LIFE)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sandbox.book import Tx
+from sandbox.transfers import TransferLife
 
 Doc = dict[str, Any]
 
@@ -127,10 +128,12 @@ def payment_of(tx: Tx, refund: Refund) -> Payment:
     return payment
 
 
-def list_payments(tx: Tx, account: str, where: str = "1=1", *args: Any, limit: int = 100) -> list[Payment]:
+def list_payments(
+    tx: Tx, account: str, where: str = "1=1", *args: Any, limit: int = 100, offset: int = 0
+) -> list[Payment]:
     """Newest first; `where` is SQL of ours, its values are bound."""
-    sql = f"select * from payments where account = ? and {where} order by seq desc limit ?"  # noqa: S608
-    return [p for p in map(_payment, tx.rows(sql, account, *args, limit)) if p is not None]
+    sql = f"select * from payments where account = ? and {where} order by seq desc limit ? offset ?"  # noqa: S608
+    return [p for p in map(_payment, tx.rows(sql, account, *args, limit, offset)) if p is not None]
 
 
 def payments_due(tx: Tx, account: str, now: int, limit: int = 500) -> list[Payment]:
@@ -169,10 +172,12 @@ def find_refund(tx: Tx, account: str, refund_id: str) -> Refund | None:
     return _refund(tx.row("select * from refunds where account = ? and id = ?", account, refund_id))
 
 
-def list_refunds(tx: Tx, account: str, where: str = "1=1", *args: Any, limit: int = 100) -> list[Refund]:
+def list_refunds(
+    tx: Tx, account: str, where: str = "1=1", *args: Any, limit: int = 100, offset: int = 0
+) -> list[Refund]:
     """Newest first; `where` is SQL of ours, its values are bound."""
-    sql = f"select * from refunds where account = ? and {where} order by seq desc limit ?"  # noqa: S608
-    return [r for r in map(_refund, tx.rows(sql, account, *args, limit)) if r is not None]
+    sql = f"select * from refunds where account = ? and {where} order by seq desc limit ? offset ?"  # noqa: S608
+    return [r for r in map(_refund, tx.rows(sql, account, *args, limit, offset)) if r is not None]
 
 
 def refunds_ready(tx: Tx, now: float, limit: int = 200) -> list[Refund]:
@@ -228,3 +233,5 @@ class Provider:
     settle: Callable[[Tx, Account, Payment, bool], None]
     finish_refund: Callable[[Tx, Account, Refund, bool], None]
     plant: Callable[[Tx, Account, int, str, str | None], Payment]
+    transfers: TransferLife | None = None
+    """Where the provider sends money out."""

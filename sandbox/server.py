@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from sandbox import checkout, clock, control, paystack, stripe
+from sandbox import checkout, clock, control, paystack, paystack_transfers, stripe
 from sandbox.book import Book
 from sandbox.exchange import Desk
 from sandbox.mail import MailSink
@@ -49,7 +49,7 @@ def create_app(book_path: Path, *, smtp_port: int | None, smtp_host: str = "127.
                 await sink.stop()
             await book.close()
 
-    routes = [*control.routes, *stripe.routes, *paystack.routes, *checkout.routes]
+    routes = [*control.routes, *stripe.routes, *paystack.routes, *paystack_transfers.routes, *checkout.routes]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _no_such_url, 405: _no_such_url})
     app.state.smtp_port = None
     return app

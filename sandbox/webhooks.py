@@ -12,13 +12,13 @@ import hmac
 import json
 import logging
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 
 from sandbox.book import Book, Tx
 from sandbox.faults import Fault, Target, pick
-from sandbox.records import Account, Payment, find_account, new_id
+from sandbox.records import Account, find_account, new_id
 
 logger = logging.getLogger("sandbox.webhooks")
 RETRY_SECONDS = (0.2, 1.0, 5.0, 15.0)
@@ -40,11 +40,27 @@ def paystack_signature(secret_key: str, body: bytes) -> str:
     return hmac.new(secret_key.encode(), body, hashlib.sha512).hexdigest()
 
 
-def announce(tx: Tx, account: Account, payment: Payment, event_id: str, kind: str, body: dict[str, Any]) -> None:
-    """Owe the merchant one event about `payment`."""
+class Subject(Protocol):
+    """What an event is about: a payment or a transfer."""
+
+    @property
+    def id(self) -> str:
+        """The provider's own id."""
+
+    @property
+    def reference(self) -> str | None:
+        """The merchant's reference."""
+
+    @property
+    def amount(self) -> int:
+        """The amount, in the wire's unit."""
+
+
+def announce(tx: Tx, account: Account, subject: Subject, event_id: str, kind: str, body: dict[str, Any]) -> None:
+    """Owe the merchant one event about `subject`."""
     if not account.webhook_url:
         return
-    fault = pick(tx, account, "webhook", Target(payment.reference, payment.amount, payment.id, kind))
+    fault = pick(tx, account, "webhook", Target(subject.reference, subject.amount, subject.id, kind))
     raw = json.dumps(body, separators=(",", ":"))
     now = time.time()
     state, next_at = "due", now + _AFTER_ANSWER
@@ -56,26 +72,26 @@ def announce(tx: Tx, account: Account, payment: Payment, event_id: str, kind: st
         state, next_at = "held", now + _HELD_AT_MOST
     elif fault.kind == "early":
         next_at = now
-    delivery = _insert(tx, account, event_id, kind, payment.reference, raw, state, next_at)
+    delivery = _insert(tx, account, event_id, kind, subject.reference, raw, state, next_at)
     if fault.kind == "early":
         tx.early.append(delivery)
     if state != "held":
         sql = "update deliveries set state='due', next_at=?, after_id=? where account=? and state='held' and id < ?"
         tx.run(sql, now, delivery if state == "due" else None, account.secret_key, delivery)
-    _extra_copies(tx, account, payment, fault, (event_id, kind, raw), next_at)
+    _extra_copies(tx, account, subject, fault, (event_id, kind, raw), next_at)
 
 
 def _extra_copies(
-    tx: Tx, account: Account, payment: Payment, fault: Fault, event: tuple[str, str, str], at: float
+    tx: Tx, account: Account, subject: Subject, fault: Fault, event: tuple[str, str, str], at: float
 ) -> None:
     event_id, kind, raw = event
     if fault.kind == "duplicate":
         for _ in range(int(fault.params.get("n", 1))):
-            _insert(tx, account, event_id, kind, payment.reference, raw, "due", at)
+            _insert(tx, account, event_id, kind, subject.reference, raw, "due", at)
     elif fault.kind == "forged":
         forged_id = new_id("evt_forged")
         fake = raw.replace(event_id, forged_id)
-        _insert(tx, account, forged_id, kind, payment.reference, fake, "due", at, forged=1)
+        _insert(tx, account, forged_id, kind, subject.reference, fake, "due", at, forged=1)
 
 
 def _insert(

@@ -7,16 +7,24 @@ caller's claim on the key sees to it), nor follow an unknown outcome within `not
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
-from typing import TypeVar
-from urllib.parse import quote
+from datetime import datetime, timedelta
 
 import httpx
 
 from activities.gateways import fields, paystack_wire
 from activities.gateways.fields import Json, Unreadable
 from activities.gateways.http import RailHttp, Reply
-from activities.gateways.paystack_wire import data_of, list_of, paystack_amount, read_refund, read_transaction
+from activities.gateways.paystack_wire import (
+    PAGE,
+    data_of,
+    page_number,
+    page_params,
+    paystack_amount,
+    read_page,
+    read_refund,
+    read_transaction,
+    segment,
+)
 from activities.gateways.protocols import (
     PaymentFact,
     PaymentOrder,
@@ -34,11 +42,8 @@ from activities.gateways.protocols import (
 )
 from contracts.payment import NextAction
 
-_PAGE = "100"
 _REFUND_PAGES_MAX = 10
 _ABSENT = RailAnswer(fact=PaymentFact.ABSENT)
-
-T = TypeVar("T")
 
 
 class PaystackRail:
@@ -94,7 +99,7 @@ class PaystackRail:
     async def look_up(self, *, reference: str, provider_id: str | None) -> RailAnswer:
         """By our reference, which Paystack keeps unique; its own id adds nothing."""
         return await self._http.get(
-            f"/transaction/verify/{_segment(reference)}", _read_transaction("reference", reference)
+            f"/transaction/verify/{segment(reference)}", _read_transaction("reference", reference)
         )
 
     async def capture(self, *, provider_id: str, amount_minor: int, currency: str, key: str) -> RailAnswer:
@@ -111,7 +116,7 @@ class PaystackRail:
             truth = await self.look_up(reference=reference, provider_id=provider_id)
         elif provider_id is not None:
             read = _read_transaction("id", provider_id)
-            truth = await self._http.get(f"/transaction/{_segment(provider_id)}", read)
+            truth = await self._http.get(f"/transaction/{segment(provider_id)}", read)
             if truth.fact is PaymentFact.ABSENT:
                 # The id came from Paystack itself, so this proves nothing, least of all that no money was taken.
                 raise RailUnknown("known_but_absent")
@@ -138,10 +143,10 @@ class PaystackRail:
     async def look_up_refund(self, order: RefundOrder, *, refund_provider_id: str | None) -> RefundAnswer:
         """By id, or among the refunds of the payment by our reference in the note."""
         if refund_provider_id is not None:
-            return await self._http.get(f"/refund/{_segment(refund_provider_id)}", _read_refund)
+            return await self._http.get(f"/refund/{segment(refund_provider_id)}", _read_refund)
         for page in range(1, _REFUND_PAGES_MAX + 1):
-            params = {"transaction": order.provider_id, "perPage": _PAGE, "page": str(page)}
-            refunds, more = await self._http.get("/refund", _read_page(read_refund, page), params=params)
+            params = {"transaction": order.provider_id, "perPage": PAGE, "page": str(page)}
+            refunds, more = await self._http.get("/refund", read_page(read_refund, page), params=params)
             for refund in refunds:
                 if refund.reference == order.reference:
                     return refund
@@ -155,16 +160,16 @@ class PaystackRail:
         New transactions push older ones down a page: an item may be seen twice, none is missed.
         """
         # The published specification says per_page, the reference pages say perPage; the other one is ignored.
-        params = _page_params(since, cursor) | {"per_page": _PAGE}
+        params = page_params(since, cursor) | {"per_page": PAGE}
         payments, more = await self._http.get(
-            "/transaction", _read_page(read_transaction, _page(cursor)), params=params
+            "/transaction", read_page(read_transaction, page_number(cursor)), params=params
         )
         return PaymentPage(payments=payments, next_cursor=more)
 
     async def list_refunds(self, *, since: datetime, cursor: str | None) -> RefundPage:
         """Every refund of the account, newest first."""
-        params = _page_params(since, cursor)
-        refunds, more = await self._http.get("/refund", _read_page(read_refund, _page(cursor)), params=params)
+        params = page_params(since, cursor)
+        refunds, more = await self._http.get("/refund", read_page(read_refund, page_number(cursor)), params=params)
         return RefundPage(refunds=refunds, next_cursor=more)
 
     def verify_webhook(self, raw: bytes, headers: dict[str, str], now: datetime) -> WebhookEvent:
@@ -209,28 +214,3 @@ def _read_refund(reply: Reply) -> RefundAnswer:
     if paystack_wire.is_missing(reply):
         return RefundAnswer(fact=RefundFact.ABSENT)
     return read_refund(data_of(reply))
-
-
-def _read_page(read: Callable[[Json], T], page: int) -> Callable[[Reply], tuple[list[T], str | None]]:
-    """A page of objects and the number of the next. Where the page count is missing, an empty page is the end."""
-
-    def read_page(reply: Reply) -> tuple[list[T], str | None]:
-        data, pages = list_of(reply)
-        more = page < pages if pages is not None else bool(data)
-        return [read(item) for item in data], str(page + 1) if more else None
-
-    return read_page
-
-
-def _page_params(since: datetime, cursor: str | None) -> dict[str, str]:
-    instant = since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return {"from": instant, "perPage": _PAGE, "page": str(_page(cursor))}
-
-
-def _page(cursor: str | None) -> int:
-    return int(cursor) if cursor is not None else 1
-
-
-def _segment(value: str) -> str:
-    """An id as one path segment, whatever it contains."""
-    return quote(value, safe="")

@@ -1,4 +1,4 @@
-"""Paystack's wire format as pure functions: amounts, transactions, refunds, refusals, signatures.
+"""Paystack's wire format as pure functions: amounts, transactions, refunds, refusals, pages, signatures.
 
 Paystack's samples disagree with themselves on types (an amount may be `10000` or `"10000"`, an id `123` or `"123"`), so
 digits in text are read as integers; anything else is unreadable.
@@ -7,8 +7,10 @@ digits in text are read as integers; anything else is unreadable.
 import hashlib
 import hmac
 import re
-from datetime import datetime
-from typing import Final
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+from urllib.parse import quote
 
 from activities.gateways import fields, units
 from activities.gateways.fields import Json, Unreadable
@@ -24,6 +26,8 @@ from activities.gateways.protocols import (
     SignatureRefused,
     WebhookEvent,
 )
+
+T = TypeVar("T")
 
 # --- amounts ------------------------------------------------------------------------------------------------------
 
@@ -85,11 +89,12 @@ def read_transaction(data: Json) -> RailAnswer:
         instrument=fields.optional_text(authorization, "authorization_code") if reusable else None,
         customer=fields.optional_text(fields.optional_mapping(data, "customer"), "customer_code"),
         code=code if fact is PaymentFact.DECLINED or amount_minor is None else None,
-        created_at=_created(data),
+        created_at=created(data),
     )
 
 
-def _created(data: Json) -> datetime | None:
+def created(data: Json) -> datetime | None:
+    """When a transaction or transfer was made, under whichever of its names."""
     names = ("created_at", "createdAt", "transaction_date")
     return next((instant for name in names if (instant := fields.iso_time(data, name))), None)
 
@@ -129,8 +134,9 @@ def read_refund(data: Json) -> RefundAnswer:
 
 # --- envelope and refusals ----------------------------------------------------------------------------------------
 
-_NOT_FOUND = re.compile(r"(transaction( reference)?|refund|entity) not found", re.IGNORECASE)
-"""Older answers carry no code, only the sentence."""
+_NOT_FOUND = re.compile(r"(transaction( reference)?|refund|transfer|entity) not found", re.IGNORECASE)
+"""Older answers, and those about transfers, carry no code, only the sentence."""
+_MISSING = ("transaction_not_found", "refund_not_found", "transfer_not_found")
 
 
 def data_of(reply: Reply) -> Json:
@@ -173,7 +179,7 @@ def is_missing(reply: Reply) -> bool:
         return False
     message = reply.body.get("message")
     by_sentence = isinstance(message, str) and _NOT_FOUND.match(message)
-    return reply.body.get("code") in ("transaction_not_found", "refund_not_found") or bool(by_sentence)
+    return reply.body.get("code") in _MISSING or bool(by_sentence)
 
 
 def is_duplicate(reply: Reply) -> bool:
@@ -181,6 +187,39 @@ def is_duplicate(reply: Reply) -> bool:
     message = reply.body.get("message")
     by_sentence = isinstance(message, str) and message.lower().startswith("duplicate transaction reference")
     return reply.status == 400 and (reply.body.get("code") == "duplicate_reference" or by_sentence)
+
+
+# --- addresses and pages ------------------------------------------------------------------------------------------
+
+PAGE: Final = "100"
+"""Items asked for at once."""
+
+
+def read_page(read: Callable[[Json], T], page: int) -> Callable[[Reply], tuple[list[T], str | None]]:
+    """A page of objects and the number of the next. Where the page count is missing, an empty page is the end."""
+
+    def read_items(reply: Reply) -> tuple[list[T], str | None]:
+        data, pages = list_of(reply)
+        more = page < pages if pages is not None else bool(data)
+        return [read(item) for item in data], str(page + 1) if more else None
+
+    return read_items
+
+
+def page_params(since: datetime, cursor: str | None) -> dict[str, str]:
+    """The query for a page of what was made at or after `since`."""
+    instant = since.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"from": instant, "perPage": PAGE, "page": str(page_number(cursor))}
+
+
+def page_number(cursor: str | None) -> int:
+    """The page that a cursor of ours means."""
+    return int(cursor) if cursor is not None else 1
+
+
+def segment(value: str) -> str:
+    """An id as one path segment, whatever it contains."""
+    return quote(value, safe="")
 
 
 # --- webhooks -----------------------------------------------------------------------------------------------------
@@ -225,11 +264,16 @@ def read_event(raw: bytes) -> WebhookEvent:
 
 
 ANNOUNCED: Final = {"charge.success": PaymentFact.CAPTURED}
-"""Events that say one thing about a payment and nothing else."""
+"""Events that say one thing about a payment and nothing else. Events of transfers are about no payment."""
 
 
 def _payment_of(kind: str, data: Json) -> tuple[str | None, str | None]:
-    """Our reference and the transaction's id. A refund event carries the reference of the payment it refunds."""
+    """Our reference and the transaction's id. A refund event carries the reference of the payment it refunds.
+
+    A transfer is named by its code: its number is counted apart from those of transactions, and may equal one of them.
+    """
+    if kind.startswith("transfer."):
+        return fields.optional_text(data, "reference"), fields.optional_text(data, "transfer_code")
     transaction = fields.optional_mapping(data, "transaction")
     if transaction:
         return fields.optional_text(transaction, "reference"), fields.identifier(transaction, "id")

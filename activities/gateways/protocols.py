@@ -12,7 +12,9 @@ Adapters know nothing of the sandbox: only their base URL differs. They hold no 
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
+
+from pydantic import Field
 
 from contracts.base import Message
 from contracts.payment import NextAction
@@ -153,7 +155,7 @@ class WebhookEvent(Message):
     reference: str | None = None
     """Our attempt or refund reference, where the event carries it."""
     provider_id: str | None = None
-    """The payment's id at the provider."""
+    """The payment's id at the provider; of a transfer its code, which is never any payment's id."""
 
 
 class Resolution(StrEnum):
@@ -231,3 +233,131 @@ class RefundPage(Message):
 
     refunds: list[RefundAnswer]
     next_cursor: str | None = None
+
+
+class PayoutFact(StrEnum):
+    """What the provider says of one payout: money of ours, sent to a beneficiary's account."""
+
+    ABSENT = "absent"
+    """The provider does not know our reference (inconclusive within the rail's grace period)."""
+    PENDING = "pending"
+    """On its way: not decided."""
+    NEEDS_APPROVAL = "needs_approval"
+    """Stands still until the account's owner approves it at the provider; `code` says how. Not decided."""
+    SUCCEEDED = "succeeded"
+    """Sent. The beneficiary's bank may still return it."""
+    FAILED = "failed"
+    """Ended without leaving the account. `code` says why."""
+    RETURNED = "returned"
+    """It left and came back: the amount is in the account again. May follow `SUCCEEDED`."""
+
+
+INSUFFICIENT_BALANCE: Final = "insufficient_balance"
+"""The code of the RailRejected that a top-up of the provider account mends."""
+
+
+class BeneficiaryKind(StrEnum):
+    """What `Beneficiary.bank_code` names."""
+
+    BANK = "bank"
+    MOBILE_MONEY = "mobile_money"
+
+
+class Beneficiary(Message):
+    """Who is paid. Personal data, so it prints without name and number, and never travels through a workflow."""
+
+    name: str = Field(repr=False)
+    account_number: str = Field(repr=False)
+    """Or the number of a telephone, for mobile money."""
+    bank_code: str
+    """The provider's own code of the bank or operator."""
+    currency: str
+    kind: BeneficiaryKind = BeneficiaryKind.BANK
+
+
+class PayoutOrder(Message):
+    """One payout. `reference` and `key` as in PaymentOrder, the reference within the rail's own alphabet and length."""
+
+    reference: str
+    key: str
+    amount_minor: int
+    currency: str
+    recipient: str
+    """What `create_recipient` answered."""
+    reason: str = ""
+    """Shown to the beneficiary: no personal data of others."""
+
+
+class PayoutAnswer(Message):
+    """A definite answer about one payout. Amounts and currency are as the provider states them, in our minor units."""
+
+    fact: PayoutFact
+    provider_id: str | None = None
+    reference: str | None = None
+    amount_minor: int | None = None
+    """What the beneficiary gets."""
+    fee_minor: int | None = None
+    """What the provider took from our account besides; None where the answer does not tell."""
+    currency: str | None = None
+    recipient: str | None = None
+    """None where the answer does not tell."""
+    code: str | None = None
+    """Why it failed or was returned, or what it waits for."""
+    created_at: datetime | None = None
+
+
+class PayoutCapabilities(Message):
+    """What a process must know of a rail before it sends money there."""
+
+    resolution: Resolution
+    minimum_minor: dict[str, int]
+    """The least amount by currency, in our minor units; a currency that is not here cannot be paid out."""
+    reference_pattern: str
+    """What a reference of ours must match as a whole."""
+    resolves_accounts: frozenset[str]
+    """Currencies in which an account number can be turned into its holder's name."""
+    not_found_grace: timedelta = timedelta(0)
+    """How long after the call "absent" proves nothing."""
+    unique_reference: bool = False
+    """A second start under a reference that is taken pays nothing again, however late it comes."""
+
+
+class PayoutPage(Message):
+    """One page of the provider's own list of payouts, for the auditor."""
+
+    payouts: list[PayoutAnswer]
+    next_cursor: str | None = None
+
+
+class PayoutRail(Protocol):
+    """The side of a provider account that sends money out. As `PaymentRail`: few exchanges, only RailError."""
+
+    name: str
+    capabilities: PayoutCapabilities
+
+    async def resolve_account(self, *, bank_code: str, account_number: str, currency: str) -> str:
+        """The name of the account's holder, as the bank has it.
+
+        RailRejected: `account_not_found`, `bank_unknown`, or `resolution_unsupported` (see `resolves_accounts`).
+        """
+
+    async def create_recipient(self, beneficiary: Beneficiary) -> str:
+        """The provider's handle for the beneficiary. Moves no money and may be repeated after any outcome."""
+
+    async def start_transfer(self, order: PayoutOrder) -> PayoutAnswer:
+        """Send the money, unless it was sent under this reference before: then the answer is what became of it.
+
+        After an unknown outcome not to be repeated within `not_found_grace`: a refusal could then be about the repeat alone.
+        """
+
+    async def look_up_transfer(self, *, reference: str | None = None, provider_id: str | None = None) -> PayoutAnswer:
+        """The truth about a payout, by our reference or the provider's id; give both where both are known.
+
+        ABSENT when unknown there; RailUnknown if it is, yet the provider once gave it an id.
+        """
+
+    async def list_transfers(self, *, since: datetime, cursor: str | None) -> PayoutPage:
+        """Payouts created at or after `since`, in any stable order, for reconciliation."""
+
+    async def balance(self, currency: str) -> int:
+        """What can be sent right now, in our minor units; 0 where the account holds nothing in that currency."""

@@ -1,14 +1,18 @@
-"""Which rails there are, and how an account's settings become one."""
+"""Which rails there are, for money in and for money out, and how an account's settings become one."""
 
 from collections.abc import Callable
+from typing import Final
 
 import httpx
 from pydantic import SecretStr
 
 from activities.gateways.paystack import PaystackRail
-from activities.gateways.protocols import PaymentRail
+from activities.gateways.paystack_transfers import PaystackTransfers
+from activities.gateways.protocols import PaymentRail, PayoutRail
 from activities.gateways.stripe import StripeRail
 from contracts.base import Message
+
+_PAYSTACK_URL: Final = "https://api.paystack.co"
 
 
 class RailAccount(Message):
@@ -35,7 +39,16 @@ def _stripe(account: RailAccount, client: httpx.AsyncClient, timeout_seconds: fl
 def _paystack(account: RailAccount, client: httpx.AsyncClient, timeout_seconds: float) -> PaymentRail:
     return PaystackRail(
         client,
-        account.base_url or "https://api.paystack.co",
+        account.base_url or _PAYSTACK_URL,
+        account.secret_key.get_secret_value(),
+        timeout_seconds=timeout_seconds,
+    )
+
+
+def _paystack_transfers(account: RailAccount, client: httpx.AsyncClient, timeout_seconds: float) -> PayoutRail:
+    return PaystackTransfers(
+        client,
+        account.base_url or _PAYSTACK_URL,
         account.secret_key.get_secret_value(),
         timeout_seconds=timeout_seconds,
     )
@@ -45,6 +58,9 @@ RAILS: dict[str, Callable[[RailAccount, httpx.AsyncClient, float], PaymentRail]]
     "stripe": _stripe,
     "paystack": _paystack,
 }
+PAYOUT_RAILS: dict[str, Callable[[RailAccount, httpx.AsyncClient, float], PayoutRail]] = {
+    "paystack": _paystack_transfers,
+}
 
 
 def build_rail(account: RailAccount, client: httpx.AsyncClient, *, timeout_seconds: float = 10.0) -> PaymentRail:
@@ -53,4 +69,13 @@ def build_rail(account: RailAccount, client: httpx.AsyncClient, *, timeout_secon
         build = RAILS[account.provider]
     except KeyError:
         raise ValueError(f"no payment rail named {account.provider!r}") from None
+    return build(account, client, timeout_seconds)
+
+
+def build_payout_rail(account: RailAccount, client: httpx.AsyncClient, *, timeout_seconds: float = 10.0) -> PayoutRail:
+    """As `build_rail`, for money out. Raises ValueError for a provider that pays nobody out."""
+    try:
+        build = PAYOUT_RAILS[account.provider]
+    except KeyError:
+        raise ValueError(f"no payout rail named {account.provider!r}") from None
     return build(account, client, timeout_seconds)

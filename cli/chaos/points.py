@@ -165,6 +165,13 @@ _OPERATIONS: Final = {
     ("POST", r"/refund"): "paystack.refund",
     ("GET", r"/refund"): "paystack.list_refunds",
     ("GET", r"/refund/[^/]+"): "paystack.get_refund",
+    ("GET", r"/bank/resolve"): "paystack.resolve",
+    ("POST", r"/transferrecipient"): "paystack.recipient",
+    ("POST", r"/transfer"): "paystack.transfer",
+    ("GET", r"/transfer/verify/[^/]+"): "paystack.verify_transfer",
+    ("GET", r"/transfer/[^/]+"): "paystack.get_transfer",
+    ("GET", r"/transfer"): "paystack.list_transfers",
+    ("GET", r"/balance"): "paystack.balance",
 }
 """Method and end of path → the operation, by the names the sandbox has for its faults."""
 OPERATIONS: Final = tuple(sorted(_OPERATIONS.values()))

@@ -10,6 +10,7 @@ from api.main import create_app
 from cli.stack import ports
 from contracts.visibility import registration
 from infra.settings import Settings
+from sandbox import paystack_banks
 from tests.api.test_policy import routes
 from tests.architecture.source import ROOT, of, sources
 from tests.docs.codes import error_codes
@@ -94,6 +95,12 @@ def test_every_blocked_reason_is_explained() -> None:
 def test_every_finding_of_the_audit_is_explained() -> None:
     numbers = {number for source in sources() for number in re.findall(r'f?"(A\d) ?[{"]|"(A\d)",', source.text)}
     assert {a or b for a, b in numbers} == {code(row[0]) for row in rows(OPERATIONS, "## The books")}
+
+
+def test_every_kind_of_test_account_is_listed() -> None:
+    fates = {value for name, value in vars(paystack_banks).items() if name.isupper() and isinstance(value, str)}
+    listed = [code(row[0]) for row in rows(OPERATIONS, "## The sandbox's bank accounts")]
+    assert sorted(filter(None, listed)) == sorted(f"{fate}…" for fate in fates)
 
 
 def test_every_test_that_is_named_exists() -> None:

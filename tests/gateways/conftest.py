@@ -7,9 +7,11 @@ import pytest
 import pytest_asyncio
 
 from activities.gateways.paystack import PaystackRail
+from activities.gateways.paystack_transfers import PaystackTransfers
 from activities.gateways.stripe import StripeRail
+from sandbox.server import create_app, server_config
 from tests.gateways.contract import Contract
-from tests.gateways.provider import ScriptedProvider, scripted_provider
+from tests.gateways.provider import ScriptedProvider, scripted_provider, serve_config
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -22,6 +24,13 @@ async def server() -> AsyncIterator[ScriptedProvider]:
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient() as client:
         yield client
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def sandbox_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    app = create_app(tmp_path_factory.mktemp("conformance") / "book.sqlite", smtp_port=None)
+    async with serve_config(server_config(app, "127.0.0.1", 0)) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +67,8 @@ def stripe(client: httpx.AsyncClient, stripe_api: ScriptedProvider) -> StripeRai
 @pytest.fixture
 def paystack(client: httpx.AsyncClient, paystack_api: ScriptedProvider) -> PaystackRail:
     return PaystackRail(client, paystack_api.url, "sk_test_1", timeout_seconds=5)
+
+
+@pytest.fixture
+def transfers(client: httpx.AsyncClient, paystack_api: ScriptedProvider) -> PaystackTransfers:
+    return PaystackTransfers(client, paystack_api.url, "sk_test_1", timeout_seconds=5)

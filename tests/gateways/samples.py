@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from activities.gateways.protocols import PaymentOrder, RefundOrder
+from activities.gateways.protocols import Beneficiary, PaymentOrder, PayoutOrder, RefundOrder
 
 REFERENCE = "8c1f0e5b0b5d0c9a492c9f6b7c8a11aa"
 
@@ -29,6 +29,22 @@ def refund_order(**changes: Any) -> RefundOrder:
         "currency": "NGN",
     }
     return RefundOrder(**(values | changes))
+
+
+def payout_order(**changes: Any) -> PayoutOrder:
+    values = {
+        "reference": REFERENCE,
+        "key": "key-" + REFERENCE,
+        "amount_minor": 500_000,
+        "currency": "NGN",
+        "recipient": "RCP_1",
+    }
+    return PayoutOrder(**(values | changes))
+
+
+def beneficiary(**changes: Any) -> Beneficiary:
+    values = {"name": "Ada Okafor", "account_number": "0123456789", "bank_code": "058", "currency": "NGN"}
+    return Beneficiary(**(values | changes))
 
 
 def intent(status: str, **changes: Any) -> dict[str, Any]:
@@ -99,6 +115,21 @@ def paystack_refund(status: str = "pending", **changes: Any) -> dict[str, Any]:
         "currency": "NGN",
         "merchant_note": "refund-" + REFERENCE,
         "createdAt": "2016-09-30T21:09:56.000Z",
+    } | changes
+
+
+def transfer(status: str = "pending", **changes: Any) -> dict[str, Any]:
+    return {
+        "id": 451930323,
+        "transfer_code": "TRF_1",
+        "reference": REFERENCE,
+        "status": status,
+        "amount": 500_000,
+        "currency": "NGN",
+        "fee_charged": 2_500,
+        "gateway_response": None,
+        "recipient": {"recipient_code": "RCP_1", "details": {"account_number": "0123456789", "bank_code": "058"}},
+        "createdAt": "2024-02-01T08:32:21.000Z",
     } | changes
 
 

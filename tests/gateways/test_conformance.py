@@ -33,8 +33,7 @@ from activities.gateways.protocols import (
     WebhookEvent,
 )
 from activities.gateways.registry import RAILS, RailAccount, build_rail
-from sandbox.server import create_app, server_config
-from tests.gateways.provider import serve, serve_config
+from tests.gateways.provider import serve
 from tests.gateways.samples import order, refund_order
 
 SINCE = datetime(2020, 1, 1, tzinfo=UTC)
@@ -86,13 +85,6 @@ class World:
                     return event
             await asyncio.sleep(0.025)
         raise AssertionError(f"no {kind} arrived")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def sandbox_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    app = create_app(tmp_path_factory.mktemp("conformance") / "book.sqlite", smtp_port=None)
-    async with serve_config(server_config(app, "127.0.0.1", 0)) as url:
-        yield url
 
 
 @pytest_asyncio.fixture(params=sorted(RAILS), loop_scope="session")

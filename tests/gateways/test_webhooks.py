@@ -208,6 +208,9 @@ EVENT_PAYMENTS = {
     "refund-needs-attention": ("88bfa94509eb96aa9785641c26cc57cc", None),
     "transaction-successful": ("qTPrJoy9Bx", "302961"),
     "customer-id-failed": (None, None),
+    "transfer-successful": ("acv_9ee55786-2323-4760-98e2-6380c9cb3f68", "TRF_v5tip3zx8nna9o78"),
+    "transfer-failed": ("1976435206", "TRF_chs98y5rykjb47w"),
+    "transfer-reversed": ("jvrjckwenm", "TRF_js075pj9u07f34l"),
 }
 
 
@@ -232,3 +235,12 @@ def test_two_partial_refunds_are_two_events() -> None:
 
     assert event(5) != event(6)
     assert event(5) == event(5)
+
+
+def test_a_transfer_is_never_taken_for_the_transaction_of_its_number() -> None:
+    data = {"id": 302961, "transfer_code": "TRF_1", "reference": "payout-8c1f0e5b0b5d0c9a", "status": "success"}
+    raw = json.dumps({"event": "transfer.success", "data": data}).encode()
+    event = paystack_reads(raw, paystack_sign(raw))
+    assert (event.kind, event.reference, event.provider_id) == ("transfer.success", data["reference"], "TRF_1")
+    reversal = json.dumps({"event": "transfer.reversed", "data": data | {"status": "reversed"}}).encode()
+    assert paystack_reads(reversal, paystack_sign(reversal)).event_id != event.event_id

@@ -11,6 +11,7 @@ from referencing.jsonschema import DRAFT202012
 
 from tests.sandbox.conftest import Merchant, Receiver, eventually
 from tests.sandbox.test_paystack import PAYER, begin, choose
+from tests.sandbox.test_transfers import recipient, send
 
 CONTRACTS = Path(__file__).parents[3] / "shared" / "contracts"
 pytestmark = pytest.mark.skipif(not CONTRACTS.is_dir(), reason="the contract documents are not beside this repository")
@@ -148,9 +149,51 @@ async def test_paystack_answers(paystack: Merchant, paystack_contract: Contract)
     check("get", "/transaction", anonymous)
 
 
-async def test_paystack_events_have_the_fields_of_the_samples(paystack: Merchant, receiver: Receiver) -> None:
+async def test_paystack_answers_about_money_out(paystack: Merchant, paystack_contract: Contract) -> None:
+    check = paystack_contract.check
+    await paystack.ask("POST", "topup", currency="NGN", amount=1000)
+    check("get", "/balance", await paystack.client.get("/balance"))
+    check("get", "/bank", await paystack.client.get("/bank", params={"currency": "NGN"}))
+    asked = {"account_number": "0123456789", "bank_code": "058"}
+    check("get", "/bank/resolve", await paystack.client.get("/bank/resolve", params=asked))
+    body = {"type": "nuban", "name": "Ada", "bank_code": "058", "currency": "NGN", "account_number": "1234567890"}
+    check("post", "/transferrecipient", await paystack.post("/transferrecipient", body))
+    made = check("post", "/transfer", await send(paystack, 400))["data"]
+    check("get", "/transfer/verify/{reference}", await paystack.client.get(f"/transfer/verify/{made['reference']}"))
+    check("get", "/transfer/{code}", await paystack.client.get(f"/transfer/{made['transfer_code']}"))
+    check("get", "/transfer", await paystack.client.get("/transfer"))
+    check("get", "/transfer/{code}", await paystack.client.get("/transfer/TRF_nobody"))
+    anonymous = await paystack.client.get("/balance", headers={"Authorization": ""})
+    check("get", "/balance", anonymous)
+
+
+def sample_events() -> dict[str, dict[str, Any]]:
     samples = json.loads((CONTRACTS / "paystack.webhook-events.json").read_text())["events"]
-    known = {sample["event"]: sample["data"] for sample in samples.values() if "event" in sample}
+    return {sample["event"]: sample["data"] for sample in samples.values() if "event" in sample}
+
+
+async def test_paystack_events_of_transfers_have_the_fields_of_the_samples(
+    paystack: Merchant, receiver: Receiver
+) -> None:
+    known = sample_events()
+    await paystack.ask("POST", "topup", currency="NGN", amount=1000)
+    slow = await recipient(paystack, "9003567890")
+    ends = {"payout-failed-000001": ["failed"], "payout-returned-0001": ["succeeded", "returned"]}
+    for reference, outcomes in ends.items():
+        await send(paystack, 100, reference=reference, recipient=slow)
+        for outcome in outcomes:
+            await paystack.ask("POST", "settle", transfer=reference, outcome=outcome)
+    events = [event.json for event in await receiver.take("payout-", 3)]
+    assert {event["event"] for event in events} == {"transfer.failed", "transfer.success", "transfer.reversed"}
+    for event in events:
+        sample, data = known[event["event"]], event["data"]
+        assert set(sample) - set(data) == set(), event["event"]
+        for part in ("recipient", "integration", "session"):
+            assert set(sample[part]) - set(data[part]) == set(), (event["event"], part)
+
+
+async def test_paystack_events_have_the_fields_of_the_samples(paystack: Merchant, receiver: Receiver) -> None:
+    known = sample_events()
     data = await begin(paystack, 1000)
     await choose(paystack, data, "pay")
     await paystack.post("/refund", {"transaction": data["reference"], "amount": 400})

@@ -12,6 +12,7 @@ ACTION = {"confirm": "true", "payment_method": "pm_card_authenticationRequired"}
 def test_money_as_people_write_it() -> None:
     assert money(500_000, "NGN", "paystack") == "NGN 5,000.00"
     assert money(5, "usd") == "USD 0.05"
+    assert money(-450, "NGN", "paystack") == "NGN -4.50"
     assert (money(1234, "jpy"), money(1234, "kwd")) == ("JPY 1,234", "KWD 1.234")
 
 
