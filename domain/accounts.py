@@ -5,7 +5,8 @@ per currency. Assets grow by debits; liabilities (what we owe users, campaigns, 
 A `pending` posting is a hold: it counts against what is available at once, and is resolved exactly once by a `post`
 (full or part), a `void` or an `expire` that names the hold's key and carries no legs of its own.
 
-`docs/money.md` shows each template as a table. The refusals a posting can meet are at the end of this file.
+A noun with many templates keeps them in a file of its own (`domain/distribution_postings.py`). `docs/money.md` shows
+each template as a table. The refusals a posting can meet are at the end of this file.
 """
 
 import re
@@ -97,6 +98,24 @@ def suspense(currency: str) -> AccountSpec:
     two such transactions would each hold one and wait for the other's.
     """
     return AccountSpec(f"suspense:{currency}", currency, AccountKind.SUSPENSE, bounded=True)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def tax_withheld(currency: str) -> AccountSpec:
+    """Tax kept back from people, owed to the tax office. Unbounded: a reversal may come after it was handed over. Hot."""
+    return AccountSpec(f"tax_withheld:{currency}", currency, AccountKind.LIABILITY, bounded=False, stripes=HOT_STRIPES)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def platform_fees(currency: str) -> AccountSpec:
+    """What the tenant earns by its fees. Unbounded, hot."""
+    return AccountSpec(f"platform_fees:{currency}", currency, AccountKind.REVENUE, bounded=False, stripes=HOT_STRIPES)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def provider_fees(currency: str) -> AccountSpec:
+    """What providers charge, less what of it was passed on to people (a credit). Unbounded, hot."""
+    return AccountSpec(f"provider_fees:{currency}", currency, AccountKind.EXPENSE, bounded=False, stripes=HOT_STRIPES)
 
 
 class Phase(StrEnum):

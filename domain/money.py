@@ -1,13 +1,15 @@
 """Money: an integer of minor units and an ISO 4217 currency, and nothing else.
 
-Three things are done with it here: it is checked once at the door (`Money`), split so that the parts always sum to
-the whole (`allocate`), and written for a person to read (`format_money`). No float appears anywhere, and nothing is
-ever rounded silently: a rule that must round says how, and gives the rest to somebody.
+Four things are done with it here: it is checked once at the door (`Money`), split so that the parts always sum to
+the whole (`allocate`), a rate is taken of it (`portion`), and it is written for a person to read (`format_money`). No
+float appears anywhere, and nothing is ever rounded silently: a rule that must round says how, and gives the rest to
+somebody.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
 
 from babel.core import get_global
 from babel.numbers import format_currency, get_currency_precision
@@ -119,6 +121,30 @@ def allocate(total_minor: int, weights: Sequence[int]) -> list[int]:
     for position in by_remainder[: total_minor - sum(shares)]:
         shares[position] += 1
     return shares
+
+
+BPS = 10_000
+"""Basis points of the whole: 10,000 bps = 100 %."""
+
+
+class Rounding(StrEnum):
+    """How a fraction of a minor unit is decided. Stored with whatever was calculated by it."""
+
+    FLOOR = "floor"
+    """Down, towards minus infinity: never more than exact."""
+    HALF_EVEN = "half_even"
+    """To the nearest unit, an exact half to the even one."""
+
+
+def portion(amount_minor: int, bps: int, rounding: Rounding) -> int:
+    """`bps` basis points of `amount_minor`, in minor units: portion(150, 5_000, HALF_EVEN) is 75.
+
+    Exact integers up to the one rounding, which is `rounding`'s. The amount may be negative. No errors.
+    """
+    units, rest = divmod(amount_minor * bps, BPS)
+    if rounding is Rounding.HALF_EVEN and (2 * rest > BPS or (2 * rest == BPS and units % 2)):
+        units += 1
+    return units
 
 
 def _major(amount_minor: int, currency: str) -> Decimal:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from contracts.base import Scope
-from domain import accounts
+from domain import accounts, distribution_postings
 from infra.database import Database
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "money.md"
@@ -34,10 +34,11 @@ def test_every_template_is_on_the_page() -> None:
     page = PAGE.read_text()
     templates = [
         name
-        for name, value in vars(accounts).items()
+        for module in (accounts, distribution_postings)
+        for name, value in vars(module).items()
         if getattr(value, "__annotations__", {}).get("return") is accounts.Posting and not name.startswith("_")
     ]
-    assert len(templates) >= 14
+    assert len(templates) >= 22
     assert [name for name in templates if f"`{name}`" not in page] == []
 
 
@@ -57,6 +58,11 @@ def test_every_account_of_the_chart_is_on_the_page() -> None:
         accounts.wallet("user_id", "NGN"),
         accounts.escrow("campaign_id", "NGN"),
         accounts.suspense("NGN"),
+        accounts.tax_withheld("NGN"),
+        accounts.platform_fees("NGN"),
+        accounts.provider_fees("NGN"),
+        distribution_postings.distribution_payable("campaign_id", "NGN"),
+        distribution_postings.unclaimed("NGN"),
     ):
         noun = spec.code.partition(":")[0]
         row = next(line for line in page.splitlines() if line.startswith(f"| `{noun}:"))
