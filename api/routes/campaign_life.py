@@ -95,6 +95,13 @@ async def verify_campaign(
             created_at=unit.as_of,
         )
         await insert(unit.tx, review)
+        if body.decision == "request_changes":
+            await notify(
+                unit.tx, unit.scope, subject_id=review.id, user_id=campaign.owner_id,
+                template="campaign_changes_requested", as_of=unit.as_of,
+                params={"campaign": campaign.title, "amount_minor": campaign.goal_minor, "currency": campaign.currency},
+            )  # fmt: skip
+            await _announce(unit, review.id, campaign.id)
         await unit.audit(f"campaign.{body.decision}", "campaign", campaign.id, note=body.note)
         return Reply(200, campaign_view(unit.scope, await wake(unit, campaign.id, "reviewed")))
 

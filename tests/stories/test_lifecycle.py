@@ -61,6 +61,7 @@ async def from_draft_to_funded(world: Stage) -> None:
     path = f"/v1/campaigns/{campaign}"
     world.workflow_ids.append((await owner.post(f"{path}/submit"))["workflow_id"])
     await _review(world, campaign, "request_changes", note="How long?")
+    await world.mailed(owner, "Please change your campaign")
     later = await world.business_now() + timedelta(days=9)
     await _patch(owner, campaign, deadline_at=later.isoformat())
     await world.advance(days=2)
