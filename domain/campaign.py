@@ -72,12 +72,8 @@ CAMPAIGN = Machine(
 )
 EDITABLE = frozenset({_C.DRAFT, _C.CHANGES_REQUESTED})
 """All terms are the owner's to change. Only the owner and admins see a campaign in these states."""
-RUNNING = frozenset({_C.LIVE, _C.PAUSED})
-"""Between going live and the deadline."""
-PUBLISHED = frozenset({_C.APPROVED, _C.SCHEDULED}) | RUNNING
+PUBLISHED = frozenset({_C.APPROVED, _C.SCHEDULED, _C.LIVE, _C.PAUSED})
 """Approved and not yet past its deadline: texts may still be edited, and the deadline moved."""
-UNDECIDED = CAMPAIGN.sources(_C.CANCELED)
-"""Where a campaign may still be canceled."""
 TAKES_MONEY = frozenset({_C.LIVE, _C.PAUSED, _C.WAITING_FUNDS})
 """A pledge made before still wants its money, and may be taken back."""
 
