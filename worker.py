@@ -34,6 +34,7 @@ from workflows.campaign import CampaignWorkflow
 from workflows.clock import ClockWorkflow
 from workflows.inbox import InboxWorkflow
 from workflows.investment import InvestmentWorkflow
+from workflows.notices import NoticesWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.refund import RefundWorkflow
 from workflows.settlement import SettlementWorkflow
@@ -43,6 +44,7 @@ WORKFLOWS: list[type] = [
     ClockWorkflow,
     InboxWorkflow,
     InvestmentWorkflow,
+    NoticesWorkflow,
     PaymentWorkflow,
     RefundWorkflow,
     SettlementWorkflow,

@@ -9,7 +9,7 @@ from contracts.ids import workflow_id
 from contracts.outbox import OutboxKind, OutboxMessage
 from contracts.visibility import ENTITY, MODE, TENANT, TaskQueue
 from domain import accounts
-from domain.campaign import CampaignStatus
+from domain.campaign import TAKES_MONEY
 from domain.investment import InvestmentStatus
 from domain.money import Money
 from domain.payment import PAYMENT, AttemptStatus, PaymentStatus
@@ -17,13 +17,12 @@ from infra.correlation import current_id
 from infra.database import Tx
 from models import notification, timeline
 from models.base import move
-from models.campaign import Campaign, get_campaign
+from models.campaign import Campaign, get_campaign, reach_goal
 from models.investment import Investment, get_investment, move_investment
 from models.outbox import enqueue
 from models.payment import Payment, PaymentAttempt, change_attempt
 
-TAKES_MONEY = frozenset({CampaignStatus.LIVE, CampaignStatus.WAITING_FUNDS})
-"""Campaign states in which a pledge's money is still wanted."""
+_MONEY_IN = frozenset({InvestmentStatus.HELD, InvestmentStatus.CAPTURED})
 
 
 @dataclass
@@ -85,9 +84,20 @@ class Book:
         return True
 
     async def move_pledge(self, status: InvestmentStatus) -> None:
-        """Move the investment and the campaign's counters, where the payment is for an investment."""
-        if self.investment is not None and await move_investment(self.tx, self.investment, status):
-            await self.story(f"investment_{status}", only_pledge=True)
+        """Move the investment and the campaign's counters, where the payment is for an investment.
+
+        Raises NoLongerWanted when the campaign was decided meanwhile: the step is repeated, and sees it.
+        """
+        campaign = self.campaign
+        if self.investment is None or campaign is None:
+            return
+        wanted = status in _MONEY_IN and campaign.status in TAKES_MONEY
+        if not await move_investment(self.tx, self.investment, status, wanted=wanted):
+            return
+        await self.story(f"investment_{status}", only_pledge=True)
+        if wanted and campaign.close_when_funded and await reach_goal(self.tx, campaign.id, self.as_of):
+            campaign.goal_reached_at = self.as_of
+            await self.signal("campaign", campaign.id, "funding_changed")
 
     async def story(self, event: str, *, only_pledge: bool = False, **detail: Any) -> None:
         """Append to the timelines of the payment and of what it pays for."""

@@ -16,6 +16,7 @@ from infra.database import Database, Tx
 from models import timeline
 from models.base import move, update
 from models.campaign import Campaign, get_campaign, next_renewal
+from models.clock import business_now
 from models.notification import notify
 from models.settlement import Settlement, plan_settlement, settlement_rounds, settlements_of
 
@@ -31,12 +32,17 @@ class CampaignActivities:
 
     @activity.defn
     async def advance_campaign(self, task: CampaignTask) -> CampaignProgress:
-        """Every transition that is due at `as_of`, in one transaction, up to the next settlement or wait."""
+        """Every transition that is due at `as_of`, in one transaction, up to the next settlement or wait.
+
+        A command may wake the process between two dates of its own: then the tenant's clock has gone on without it.
+        """
         async with translated(), self._db.transaction(task.scope) as tx:
             campaign = await get_campaign(tx, task.campaign_id, lock=True)
             if campaign is None:
                 raise NotFound("campaign")
-            return await _Advance(tx, task.scope, campaign, task.as_of).run()
+            as_of = max(task.as_of, await business_now(tx))
+            progress = await _Advance(tx, task.scope, campaign, as_of).run()
+            return progress.model_copy(update={"as_of": as_of})
 
 
 class _Advance:
@@ -49,11 +55,16 @@ class _Advance:
         """Move until something outside this transaction must happen."""
         while True:
             match self._campaign.status:
-                case _C.SUBMITTED:
+                case _C.SUBMITTED | _C.CHANGES_REQUESTED:
                     if self._as_of < self._campaign.deadline_at:
                         return await self._wait(self._campaign.deadline_at)
-                    await self._move(_C.REJECTED, outcome="not reviewed before its deadline")
-                case _C.LIVE | _C.WAITING_FUNDS:
+                    await self._move(_C.REJECTED, outcome="not approved before its deadline")
+                case _C.APPROVED | _C.SCHEDULED:
+                    begins = self._campaign.go_live_at or self._as_of
+                    if self._as_of < begins:
+                        return await self._wait(begins)
+                    await self._move(_C.LIVE)
+                case _C.LIVE | _C.PAUSED | _C.WAITING_FUNDS:
                     progress = await self._live()
                     if progress is not None:
                         return progress
@@ -69,15 +80,18 @@ class _Advance:
                     return await self._finish()
 
     async def _live(self) -> CampaignProgress | None:
-        """Before the deadline: renew what lapses, else wait. After it: decide, or wait for slow money."""
+        """Before the deadline: close early, renew what lapses, or wait. After it: decide, or wait for slow money."""
         campaign = self._campaign
         if self._as_of < campaign.deadline_at:
+            if campaign.status is _C.LIVE and campaign.close_when_funded and campaign.funding.reaches_goal_early():
+                await self._move(_C.SUCCESSFUL, outcome="success")
+                return None
             return await self._renew_or_wait(campaign.deadline_at)
         outcome = decide_at_deadline(
             campaign.funding, as_of=self._as_of, deadline_at=campaign.deadline_at, waiting=campaign.waiting
         )
         if outcome is _C.WAITING_FUNDS:
-            if campaign.status is _C.LIVE:
+            if campaign.status is not _C.WAITING_FUNDS:
                 await self._move(_C.WAITING_FUNDS)
             return await self._renew_or_wait(campaign.deadline_at + campaign.waiting)
         await self._move(outcome, outcome="success" if outcome is _C.SUCCESSFUL else "failure")
@@ -141,7 +155,9 @@ class _Advance:
         await timeline.record(self._tx, self._scope, [self._campaign.id], event, self._as_of, detail)
 
     async def _wait(self, at: datetime | None, settlement: Settlement | None = None) -> CampaignProgress:
-        await update(self._tx, Campaign, {"id": self._campaign.id}, {"next_action_at": at})
+        # A goal that was reached and is no longer may be reached, and told, again.
+        changes = {"next_action_at": at, "goal_reached_at": None}
+        await update(self._tx, Campaign, {"id": self._campaign.id}, changes)
         return CampaignProgress(
             status=self._campaign.status,
             next_action_at=at,
@@ -158,7 +174,7 @@ class _Advance:
             self._scope,
             subject_id=campaign.id,
             user_id=campaign.owner_id,
-            template=f"campaign_{campaign.status}",
+            template="campaign_canceled" if campaign.outcome == "canceled" else f"campaign_{campaign.status}",
             params={
                 "campaign": campaign.title,
                 "amount_minor": campaign.captured_minor,

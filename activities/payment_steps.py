@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from activities.attempts import add_attempt, order_for, resolve_start
-from activities.book import TAKES_MONEY, Book, open_book, unknown_attempt
+from activities.book import Book, open_book, unknown_attempt
 from activities.effects import Effect, Effects, Settled
 from activities.gateways.protocols import (
     PaymentFact,
@@ -24,6 +24,7 @@ from activities.rails import Rails
 from contracts.base import Message, Scope
 from contracts.ids import provider_key
 from contracts.payment import PaymentProgress, Ruling, RulingOutcome
+from domain.campaign import TAKES_MONEY
 from domain.errors import NotFound
 from domain.payment import (
     AWAITS_PROVIDER,

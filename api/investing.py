@@ -25,7 +25,7 @@ from domain.return_url import MAX_LENGTH, check_return_url
 from infra.database import Database
 from models import ledger
 from models.base import insert
-from models.campaign import Campaign, get_campaign
+from models.campaign import Campaign, get_campaign, reach_goal
 from models.investment import Investment, add_investment, committed_by
 from models.notification import notify
 from models.payment import Payment, PaymentAttempt, first_action
@@ -74,6 +74,8 @@ async def invest(unit: Unit, campaign_id: str, body: InvestRequest) -> Reply:
     await unit.audit(
         "investment.created", "investment", investment.id, amount_minor=body.amount, campaign_id=campaign.id
     )
+    if campaign.close_when_funded and await reach_goal(unit.tx, campaign.id, unit.as_of):
+        await unit.signal(workflow_id("campaign", unit.scope, campaign.id), "funding_changed")
     settled = investment.status if body.provider == WALLET else None
     await unit.start(
         "InvestmentWorkflow",

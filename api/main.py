@@ -17,6 +17,7 @@ from api.operator import CodecCors, OperatorDesk
 from api.routes import (
     admin_outbox,
     auth,
+    campaign_life,
     campaigns,
     clock,
     codec,
@@ -49,6 +50,7 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     admin_outbox.router,
     codec.router,
     stuck.router,
+    campaign_life.router,
 )
 
 DESCRIPTION = """

@@ -25,8 +25,12 @@ _WITHOUT_THINGS: Final = frozenset({"healthz", "readyz"})
 _PAYMENT: Final = {"read_payment": "payment_id", "resolve_unknown": "payment_id"}
 _INVESTMENT: Final = {"read_investment": "investment_id", "cancel_investment": "investment_id"}
 _CAMPAIGN: Final = {
-    name: "campaign_id" for name in ("read_campaign", "verify_campaign", "invest_in_campaign", "list_settlements")
-}
+    name: "campaign_id"
+    for name in (
+        "read_campaign", "edit_campaign", "submit_campaign", "verify_campaign", "invest_in_campaign", "list_settlements",
+        "pause_campaign", "resume_campaign", "move_deadline", "cancel_campaign", "post_update", "list_updates",
+    )
+}  # fmt: skip
 _LINKS: Final[dict[str, dict[str, dict[str, str]]]] = {
     "create_campaign": {"/data/id": _CAMPAIGN},
     "list_campaigns": {"/data/0/id": _CAMPAIGN},
@@ -92,7 +96,7 @@ def _refusals(verb: str, operation: dict[str, Any]) -> None:
         statuses.add(401)
     if name not in _WITHOUT_THINGS:
         statuses.add(404)
-        if verb == "post":
+        if verb != "get":
             statuses.add(409)
     answers = operation["responses"]
     answers.pop("422", None)  # FastAPI's own shape of it

@@ -34,8 +34,31 @@ class TimelineView(BaseModel):
     detail: dict[str, Any]
 
 
+class ReviewView(BaseModel):
+    """What a reviewer decided, and why."""
+
+    at: datetime
+    decision: str
+    note: str | None
+    reviewer_id: str
+
+
+class UpdateView(BaseModel):
+    """News from a campaign's owner."""
+
+    id: str
+    campaign_id: str
+    author_id: str
+    title: str
+    body: str
+    created_at: datetime
+
+
 class CampaignView(BaseModel):
-    """A campaign with its three counters: money is in exactly one of pledged, held and captured."""
+    """A campaign with its three counters: money is in exactly one of pledged, held and captured.
+
+    `reviews` are shown to its owner and to admins, with the one campaign.
+    """
 
     id: str
     owner_id: str
@@ -53,12 +76,16 @@ class CampaignView(BaseModel):
     profit_share_bps: int
     success_floor_bps: int
     waiting_seconds: int
+    close_when_funded: bool
+    go_live_at: datetime | None
     deadline_at: datetime
+    deadline_extensions: int
     verified_at: datetime | None
     blocked_reason: str | None
     next_action_at: datetime | None
     workflow_id: str
     created_at: datetime
+    reviews: list[ReviewView] | None = None
     timeline: list[TimelineView] | None = None
 
 
@@ -133,7 +160,8 @@ def campaign_view(scope: Scope, row: Campaign) -> CampaignView:
         **row.model_dump(
             include={
                 "id", "owner_id", "title", "description", "kind", "status", "profit_share_bps", "success_floor_bps",
-                "waiting_seconds", "deadline_at", "verified_at", "blocked_reason", "next_action_at", "created_at",
+                "waiting_seconds", "close_when_funded", "go_live_at", "deadline_at", "deadline_extensions", "verified_at",
+                "blocked_reason", "next_action_at", "created_at",
             }
         ),
         goal=money(row.goal_minor),

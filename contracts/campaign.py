@@ -23,13 +23,17 @@ class CampaignTask(Message):
 
 
 class CampaignProgress(Message):
-    """Where a campaign stands. A `settlement_id` must be carried out before the next step."""
+    """Where a campaign stands. A `settlement_id` must be carried out before the next step.
+
+    `as_of`: the business time of the step, which is later than was asked for when a test clock stands there.
+    """
 
     status: CampaignStatus
     settlement_id: str | None = None
     settlement_lines: int = 0
     next_action_at: datetime | None = None
     finished: bool = False
+    as_of: datetime | None = None
 
 
 class SettlementInput(Message):

@@ -6,13 +6,19 @@ at once, and the campaign succeeds with whatever came in.
 
 The rule for captures that fail after success: the campaign stays funded if what was really captured is at least
 `success_floor_bps` of the goal; below that it fails, and what was captured is refunded.
+
+    draft → submitted ⇄ changes_requested; submitted → approved → (scheduled) → live ⇄ paused
+    live, paused → (waiting_funds) → successful → settling → funded, or failed → refunding → closed_failed
+
+What no reviewer answers, or no owner corrects, before its deadline is rejected; until it is decided, a campaign may be
+canceled. A pause does not stop the clock: a paused campaign is decided at its deadline as any other.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from domain.errors import Conflict
+from domain.errors import Conflict, InvalidRequest
 from domain.states import Machine
 
 
@@ -26,9 +32,14 @@ class CampaignKind(StrEnum):
 class CampaignStatus(StrEnum):
     """The campaign's state (FEATURES (c))."""
 
+    DRAFT = "draft"
     SUBMITTED = "submitted"
+    CHANGES_REQUESTED = "changes_requested"
+    APPROVED = "approved"
     REJECTED = "rejected"
+    SCHEDULED = "scheduled"
     LIVE = "live"
+    PAUSED = "paused"
     WAITING_FUNDS = "waiting_funds"
     SUCCESSFUL = "successful"
     SETTLING = "settling"
@@ -40,11 +51,17 @@ class CampaignStatus(StrEnum):
 
 
 _C = CampaignStatus
+_DECIDED_AS = frozenset({_C.WAITING_FUNDS, _C.SUCCESSFUL, _C.FAILED, _C.CANCELED})
 CAMPAIGN = Machine(
     "campaign",
     {
-        _C.SUBMITTED: frozenset({_C.LIVE, _C.REJECTED}),
-        _C.LIVE: frozenset({_C.WAITING_FUNDS, _C.SUCCESSFUL, _C.FAILED, _C.CANCELED}),
+        _C.DRAFT: frozenset({_C.SUBMITTED}),
+        _C.SUBMITTED: frozenset({_C.CHANGES_REQUESTED, _C.APPROVED, _C.REJECTED, _C.CANCELED}),
+        _C.CHANGES_REQUESTED: frozenset({_C.SUBMITTED, _C.REJECTED, _C.CANCELED}),
+        _C.APPROVED: frozenset({_C.SCHEDULED, _C.LIVE, _C.CANCELED}),
+        _C.SCHEDULED: frozenset({_C.LIVE, _C.CANCELED}),
+        _C.LIVE: frozenset({_C.PAUSED}) | _DECIDED_AS,
+        _C.PAUSED: frozenset({_C.LIVE}) | _DECIDED_AS,
         _C.WAITING_FUNDS: frozenset({_C.SUCCESSFUL, _C.FAILED, _C.CANCELED}),
         _C.SUCCESSFUL: frozenset({_C.SETTLING}),
         _C.SETTLING: frozenset({_C.FUNDED, _C.FAILED}),
@@ -53,7 +70,18 @@ CAMPAIGN = Machine(
         _C.REFUNDING: frozenset({_C.CLOSED_FAILED}),
     },
 )
+EDITABLE = frozenset({_C.DRAFT, _C.CHANGES_REQUESTED})
+"""All terms are the owner's to change. Only the owner and admins see a campaign in these states."""
+PUBLISHED = frozenset({_C.APPROVED, _C.SCHEDULED, _C.LIVE, _C.PAUSED})
+"""Approved and not yet past its deadline: texts may still be edited, and the deadline moved."""
+TAKES_MONEY = frozenset({_C.LIVE, _C.PAUSED, _C.WAITING_FUNDS})
+"""A pledge made before still wants its money, and may be taken back."""
+
 MAX_DURATION = timedelta(days=366)
+"""From going live to the deadline, extensions included."""
+MIN_NOTICE = timedelta(days=1)
+"""A deadline is never moved nearer than this, so that nobody is surprised."""
+MAX_EXTENSIONS = 3
 
 
 @dataclass(frozen=True)
@@ -78,16 +106,71 @@ class Funding:
         needed = self.goal_minor if self.kind is CampaignKind.ALL_OR_NOTHING else 1
         return total >= needed
 
+    def reaches_goal_early(self) -> bool:
+        """Certain money is at least the goal, for either kind: a campaign that closes when funded closes now."""
+        return self.raised_minor >= self.goal_minor
+
 
 def check_open(status: CampaignStatus, *, deadline_at: datetime, as_of: datetime) -> None:
     """Refuse to take a pledge unless the campaign is verified, live and before its deadline.
 
-    Raises Conflict `campaign_not_verified` or `campaign_closed`.
+    Raises Conflict `campaign_not_verified`, `campaign_not_live`, `campaign_paused` or `campaign_closed`.
     """
-    if status is _C.SUBMITTED:
+    if status in EDITABLE or status is _C.SUBMITTED:
         raise Conflict("campaign_not_verified", "The campaign has not been verified yet.")
+    if status in (_C.APPROVED, _C.SCHEDULED):
+        raise Conflict("campaign_not_live", "The campaign has not begun yet.")
+    if status is _C.PAUSED and as_of < deadline_at:
+        raise Conflict("campaign_paused", "The campaign is paused and takes no investments now.")
     if status is not _C.LIVE or as_of >= deadline_at:
         raise Conflict("campaign_closed", "The campaign no longer takes investments.")
+
+
+def check_editable(status: CampaignStatus, *, money_terms: bool) -> None:
+    """Refuse an edit. A draft, or one sent back by the reviewer, may change in everything; once approved, its texts only.
+
+    Raises Conflict `campaign_under_review`, `terms_are_fixed` or `campaign_decided`.
+    """
+    if status is _C.SUBMITTED:
+        raise Conflict("campaign_under_review", "The campaign is being reviewed; wait for the decision.")
+    if status not in EDITABLE | PUBLISHED:
+        raise Conflict("campaign_decided", "The campaign is over, or has been decided.")
+    if money_terms and status in PUBLISHED:
+        raise Conflict("terms_are_fixed", "Once a campaign is approved, its money terms are fixed.")
+
+
+def check_first_deadline(deadline_at: datetime, *, as_of: datetime) -> None:
+    """Refuse the deadline of a campaign that is to be reviewed. Raises InvalidRequest `invalid_deadline`."""
+    if not as_of + timedelta(minutes=1) <= deadline_at <= as_of + MAX_DURATION:
+        text = "The deadline is between a minute and a year from now."
+        raise InvalidRequest("invalid_deadline", text, field="deadline_at")
+
+
+def check_deadline(
+    status: CampaignStatus, *, deadline_at: datetime, wanted_at: datetime, began_at: datetime, extensions: int,
+    as_of: datetime,
+) -> None:  # fmt: skip
+    """Refuse to move the deadline from `deadline_at` to `wanted_at`. `began_at`: when it went, or will go, live.
+
+    Raises Conflict `campaign_not_verified`, `campaign_decided`, `deadline_passed`, `too_many_extensions`, and
+    InvalidRequest `deadline_unchanged`, `deadline_too_soon`, `deadline_past_policy`.
+    """
+    if status in EDITABLE or status is _C.SUBMITTED:
+        raise Conflict("campaign_not_verified", "The campaign has not been verified yet; edit its terms instead.")
+    if status is not _C.WAITING_FUNDS and status not in PUBLISHED:
+        raise Conflict("campaign_decided", "The campaign is over, or has been decided.")
+    if status is _C.WAITING_FUNDS or as_of >= deadline_at:
+        raise Conflict("deadline_passed", "The deadline has passed.")
+    if wanted_at == deadline_at:
+        raise InvalidRequest("deadline_unchanged", "This is the deadline already.", field="deadline_at")
+    if wanted_at < max(as_of, began_at) + MIN_NOTICE:
+        text = "The deadline is at least a day away, and a day after the campaign goes live."
+        raise InvalidRequest("deadline_too_soon", text, field="deadline_at")
+    if wanted_at > began_at + MAX_DURATION:
+        text = f"A campaign lasts at most {MAX_DURATION.days} days, extensions included."
+        raise InvalidRequest("deadline_past_policy", text, field="deadline_at")
+    if wanted_at > deadline_at and extensions >= MAX_EXTENSIONS:
+        raise Conflict("too_many_extensions", f"A deadline is extended at most {MAX_EXTENSIONS} times.")
 
 
 def decide_at_deadline(

@@ -1,18 +1,21 @@
-"""Campaigns and their three counters. The only writer of `pledged`, `held` and `captured` is `shift`."""
+"""Campaigns, their three counters, reviews and updates. The only writer of `pledged`, `held` and `captured` is `shift`."""
 
 from datetime import datetime, timedelta
 from typing import ClassVar
 
 from sqlmodel import Field
 
-from domain.campaign import CampaignKind, CampaignStatus, Funding
+from domain.campaign import TAKES_MONEY, CampaignKind, CampaignStatus, Funding
 from domain.investment import Bucket
 from infra.database import Tx
 from models.base import Scoped, by_id
 
 
 class Campaign(Scoped, table=True):
-    """A campaign. Amounts in minor units of `currency`, shares in basis points, instants in UTC."""
+    """A campaign. Amounts in minor units of `currency`, shares in basis points, instants in UTC.
+
+    `go_live_at`: when it went live, or will. `goal_reached_at`: its process was told to close it early. `paused_by`: who.
+    """
 
     __tablename__: ClassVar[str] = "campaigns"
 
@@ -34,6 +37,11 @@ class Campaign(Scoped, table=True):
     pledged_minor: int = 0
     held_minor: int = 0
     captured_minor: int = 0
+    close_when_funded: bool = False
+    go_live_at: datetime | None = None
+    deadline_extensions: int = 0
+    goal_reached_at: datetime | None = None
+    paused_by: str | None = None
     verified_by: str | None = None
     verified_at: datetime | None = None
     outcome: str | None = None
@@ -55,13 +63,76 @@ class Campaign(Scoped, table=True):
         return timedelta(seconds=self.waiting_seconds)
 
 
+class CampaignReview(Scoped, table=True):
+    """A reviewer's decision: approve, reject or request_changes; the last two with a note. Append-only."""
+
+    __tablename__: ClassVar[str] = "campaign_reviews"
+
+    id: str = Field(primary_key=True)
+    campaign_id: str
+    reviewer_id: str
+    decision: str
+    note: str | None = None
+    created_at: datetime
+
+
+class CampaignUpdate(Scoped, table=True):
+    """News from the owner to the investors. Append-only."""
+
+    __tablename__: ClassVar[str] = "campaign_updates"
+
+    id: str = Field(primary_key=True)
+    campaign_id: str
+    author_id: str
+    title: str
+    body: str
+    created_at: datetime
+
+
+class NoLongerWanted(Exception):
+    """The campaign was decided by somebody else after this transaction had read that it takes money: do it again."""
+
+
 async def get_campaign(tx: Tx, campaign_id: str, *, lock: bool = False) -> Campaign | None:
     """One campaign; `lock` holds the row against every other writer of its counters until the transaction ends."""
     return await by_id(tx, Campaign, campaign_id, lock=lock)
 
 
-async def shift(tx: Tx, campaign_id: str, amount_minor: int, source: Bucket | None, target: Bucket | None) -> None:
-    """Move `amount_minor` between the counters; None is outside. The cap is a check constraint on their sum."""
+async def delete_draft(tx: Tx, campaign_id: str) -> bool:
+    """Delete a campaign that was never submitted; False, and nothing changed, for any other."""
+    return (await tx.execute("delete from campaigns where id = %s and status = 'draft'", (campaign_id,))).rowcount == 1
+
+
+async def reach_goal(tx: Tx, campaign_id: str, as_of: datetime) -> bool:
+    """Whether the campaign is to close now because its goal is reached: True once, to whoever brought the last of it.
+
+    The caller wakes the process. It must have moved the counters in this transaction, and so holds the row.
+    """
+    done = await tx.execute(
+        """update campaigns set goal_reached_at = %s, next_action_at = null, updated_at = now()
+           where id = %s and close_when_funded and status = 'live' and goal_reached_at is null
+             and held_minor + captured_minor >= goal_minor""",
+        (as_of, campaign_id),
+    )
+    return done.rowcount == 1
+
+
+_SHIFT = """
+update campaigns set pledged_minor = pledged_minor + %s, held_minor = held_minor + %s,
+    captured_minor = captured_minor + %s, updated_at = now()
+where id = %s and (not %s or status = any(%s))
+"""
+_TAKES_MONEY = [str(status) for status in sorted(TAKES_MONEY)]
+
+
+async def shift(
+    tx: Tx, campaign_id: str, amount_minor: int, source: Bucket | None, target: Bucket | None, *, wanted: bool = False
+) -> None:
+    """Move `amount_minor` between the counters; None is outside. The cap is a check constraint on their sum.
+
+    `wanted`: the caller has read, without a lock, that the campaign still takes money. Raises NoLongerWanted if by now
+    it does not: money that came in after the decision would be nobody's to settle.
+    """
     change = {each: 0 for each in Bucket}
     if source is not None:
         change[source] -= amount_minor
@@ -69,11 +140,10 @@ async def shift(tx: Tx, campaign_id: str, amount_minor: int, source: Bucket | No
         change[target] += amount_minor
     if not any(change.values()):
         return
-    await tx.execute(
-        """update campaigns set pledged_minor = pledged_minor + %s, held_minor = held_minor + %s,
-           captured_minor = captured_minor + %s, updated_at = now() where id = %s""",
-        (change[Bucket.PLEDGED], change[Bucket.HELD], change[Bucket.CAPTURED], campaign_id),
-    )
+    counts = (change[Bucket.PLEDGED], change[Bucket.HELD], change[Bucket.CAPTURED])
+    done = await tx.execute(_SHIFT, (*counts, campaign_id, wanted, _TAKES_MONEY))
+    if wanted and done.rowcount == 0:
+        raise NoLongerWanted(campaign_id)
 
 
 async def next_renewal(tx: Tx, campaign_id: str, margin: timedelta) -> datetime | None:

@@ -110,7 +110,7 @@ select noun, id, at from (
 _BUSY = """
 select exists (select 1 from settlements where status = 'running' and (next_action_at is null or next_action_at <= %(now)s))
     or exists (select 1 from campaigns c where c.next_action_at is null
-               and c.status not in ('rejected', 'funded', 'closed_failed')
+               and c.status not in ('draft', 'rejected', 'funded', 'closed_failed')
                and not exists (select 1 from settlements s where s.campaign_id = c.id and s.status = 'running'))
     or exists (select 1 from payments where status = 'created' and next_action_at is null)
     or exists (select 1 from refunds where status = 'requested')

@@ -35,14 +35,15 @@ async def add_investment(tx: Tx, investment: Investment) -> None:
     await shift(tx, investment.campaign_id, investment.amount_minor, None, bucket(investment.status))
 
 
-async def move_investment(tx: Tx, investment: Investment, target: InvestmentStatus) -> bool:
+async def move_investment(tx: Tx, investment: Investment, target: InvestmentStatus, *, wanted: bool = False) -> bool:
     """Change status and counters together; False (and nothing changed) when the present status forbids it.
 
-    `investment` must have been read under lock in this transaction; it is updated in place.
+    `investment` must have been read under lock in this transaction; it is updated in place. `wanted`: see `shift`.
     """
     if not await move(tx, Investment, INVESTMENT, investment.id, target):
         return False
-    await shift(tx, investment.campaign_id, investment.amount_minor, bucket(investment.status), bucket(target))
+    source = bucket(investment.status)
+    await shift(tx, investment.campaign_id, investment.amount_minor, source, bucket(target), wanted=wanted)
     investment.status = target
     return True
 

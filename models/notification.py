@@ -3,12 +3,14 @@
 from datetime import datetime
 from typing import Any, ClassVar
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
 from contracts.base import Scope
 from contracts.ids import derive_id
+from domain.investment import COMMITTED
 from infra.database import Tx
 from models.base import Scoped, insert, read_all
 
@@ -53,6 +55,39 @@ async def notify(
         created_at=as_of,
     )
     await insert(tx, row, or_nothing=True)
+
+
+_TO_INVESTORS = """
+insert into notifications (tenant_id, mode, id, subject_id, user_id, template, params, status, created_at)
+select tenant_id, mode,
+       'ntf_' || substr(encode(sha256(convert_to(concat_ws('/', tenant_id, mode, %(subject)s::text, investor_id), 'utf8')),
+                               'hex'), 1, 32),
+       %(subject)s::text, investor_id, %(template)s::text,
+       %(params)s::jsonb || jsonb_build_object('amount_minor', sum(amount_minor)::bigint, 'currency', min(currency)),
+       'queued', %(as_of)s::timestamptz
+from investments where campaign_id = %(campaign)s and status = any(%(counted)s) group by tenant_id, mode, investor_id
+on conflict do nothing
+"""
+
+
+async def notify_investors(
+    tx: Tx,
+    *,
+    campaign_id: str,
+    subject_id: str,
+    template: str,
+    params: dict[str, Any],
+    as_of: datetime,
+) -> int:
+    """Queue one message to everybody with a pledge that counts, in one statement; how many. Repeated, it adds none.
+
+    The amount they read is all they have in the campaign, in minor units. `subject_id` stands for this one occasion.
+    """
+    values = {
+        "subject": subject_id, "template": template, "params": Jsonb(params), "as_of": as_of, "campaign": campaign_id,
+        "counted": [str(each) for each in COMMITTED],
+    }  # fmt: skip
+    return (await tx.execute(_TO_INVESTORS, values)).rowcount
 
 
 async def claim_queued(tx: Tx, subject_id: str, limit: int) -> list[Notification]:

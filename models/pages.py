@@ -85,9 +85,17 @@ _CAMPAIGN: Final = f"""id, owner_id, title, description, kind, status, {_money("
     {_money("cap_minor")} as cap, {_money("min_ticket_minor")} as min_ticket,
     case when max_per_investor_minor > 0 then {_money("max_per_investor_minor")} end as max_per_investor,
     {_money("pledged_minor")} as pledged, {_money("held_minor")} as held, {_money("captured_minor")} as captured,
-    profit_share_bps, success_floor_bps, waiting_seconds, {_time("deadline_at")} as deadline_at,
+    profit_share_bps, success_floor_bps, waiting_seconds, close_when_funded, {_time("go_live_at")} as go_live_at,
+    {_time("deadline_at")} as deadline_at, deadline_extensions,
     {_time("verified_at")} as verified_at, blocked_reason, {_time("next_action_at")} as next_action_at,
     {_workflow("campaign", "x")} as workflow_id, {_time("x.created_at")} as created_at"""
+_SEEN: Final = "(x.status not in ('draft', 'changes_requested') or x.owner_id = u.id or u.role = 'admin')"
+"""What is not, or not again, before a reviewer is its owner's and the admins' alone (`domain.campaign.EDITABLE`)."""
+_REVIEWS: Final = _list(
+    f"""select {_time("r.created_at")} as at, decision, note, reviewer_id
+         from campaign_reviews r where r.campaign_id = x.id order by r.created_at, r.id"""
+)
+_UPDATE: Final = f"id, campaign_id, author_id, title, body, {_time('x.created_at')} as created_at"
 _INVESTMENT: Final = f"""x.id, campaign_id, investor_id, payment_id, x.provider,
     {_money("amount_minor")} as amount, x.status"""
 _INVESTMENT_END: Final = f"{_workflow('investment', 'x')} as workflow_id, {_time('x.created_at')} as created_at"
@@ -99,17 +107,24 @@ _PAYMENT: Final = f"""id, purpose, subject_id, provider, {_money("amount_minor")
     {_time("x.created_at")} as created_at"""
 
 
-def _one(columns: LiteralString, source: LiteralString, owner: LiteralString) -> LiteralString:
-    """The thing with the id `$2`, from `source`, where it is called `x`."""
+def _one(
+    columns: LiteralString, source: LiteralString, owner: LiteralString, seen: LiteralString = "true"
+) -> LiteralString:
+    """The thing with the id `$2`, from `source`, where it is called `x` (and the caller `u`), if it is `seen`."""
     return f"""select u.role, found.owner_id, 1 as rows, found.document from users u left join lateral (
         select {owner} as owner_id, (select row_to_json(d)::text from (select {columns}) d) as document
-          from {source} where x.id = $2) found on true
+          from {source} where x.id = $2 and {seen}) found on true
         where u.id = $1 and u.disabled_at is null"""
 
 
 _ME: Final = f"""select x.role, x.id as owner_id, 1 as rows, (select row_to_json(d)::text from (select {_USER}) d) as document
     from users x where x.id = $1 and x.disabled_at is null"""
-_ONE_CAMPAIGN: Final = _one(f"{_CAMPAIGN}, {_STORY} as timeline", "campaigns x", "x.owner_id")
+_ONE_CAMPAIGN: Final = _one(
+    f"""{_CAMPAIGN}, case when x.owner_id = u.id or u.role = 'admin' then {_REVIEWS} end as reviews, {_STORY} as timeline""",
+    "campaigns x",
+    "x.owner_id",
+    _SEEN,
+)
 _ONE_INVESTMENT: Final = _one(
     f"""{_INVESTMENT}, {_NEXT_ACTION.format(p="p")}, p.blocked_reason, {_time("p.next_action_at")} as next_action_at,
         {_INVESTMENT_END}, {_STORY} as timeline""",
@@ -150,9 +165,14 @@ class Place:
 
 
 def campaigns(*, status: str | None, place: Place) -> Question:
-    """A page of everybody's campaigns."""
-    columns = f"{_CAMPAIGN}, null as timeline"
-    return _page(columns, "campaigns", [("status", status)], place)
+    """A page of everybody's campaigns; of those that are not before a reviewer yet, one's own."""
+    columns = f"{_CAMPAIGN}, null as reviews, null as timeline"
+    return _page(columns, "campaigns", [("status", status)], place, seen=_SEEN)
+
+
+def campaign_updates(campaign_id: str, place: Place) -> Question:
+    """A page of what a campaign's owner has told the investors."""
+    return _page(_UPDATE, "campaign_updates", [("campaign_id", campaign_id)], place)
 
 
 def investments(*, investor_id: str | None, campaign_id: str | None, place: Place) -> Question:
@@ -169,22 +189,31 @@ def payments(*, payer_id: str | None, purpose: str | None, place: Place) -> Ques
 
 
 def _page(
-    columns: LiteralString, table: LiteralString, wanted: Sequence[tuple[LiteralString, str | None]], place: Place
+    columns: LiteralString,
+    table: LiteralString,
+    wanted: Sequence[tuple[LiteralString, str | None]],
+    place: Place,
+    seen: LiteralString = "",
 ) -> Question:
     """A newest-first page. Only what is wanted stands in the statement, so each combination has the plan it needs."""
     conditions = tuple(column for column, value in wanted if value is not None)
     params = [value for _, value in wanted if value is not None]
     return Question(
-        _page_query(columns, table, conditions, place.before is not None),
+        _page_query(columns, table, conditions, place.before is not None, seen),
         (*params, *(place.before or ()), place.limit),
     )
 
 
 @cache
 def _page_query(
-    columns: LiteralString, table: LiteralString, conditions: tuple[LiteralString, ...], later: bool
+    columns: LiteralString,
+    table: LiteralString,
+    conditions: tuple[LiteralString, ...],
+    later: bool,
+    seen: LiteralString,
 ) -> LiteralString:
     where = [f"{column} = ${number}" for number, column in enumerate(conditions, 2)]
+    where += [seen] if seen else []
     number = len(conditions) + 2
     if later:
         where.append(f"(x.created_at, x.id) < (${number}, ${number + 1})")

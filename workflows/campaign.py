@@ -1,11 +1,14 @@
 """CampaignWorkflow (`campaign/<tenant>/<mode>/<cmp_id>`): from submission to funded, or to everybody's money back.
 
-    submitted → live → (waiting_funds) → successful → settling → funded
-            └→ rejected           └────→ failed → refunding → closed_failed
+    submitted ⇄ changes_requested
+    submitted → (scheduled) → live ⇄ paused → (waiting_funds) → successful → settling → funded
+            └→ rejected                                 └────→ failed → refunding → closed_failed
+
+Commands (a review, a pause, another deadline, canceling) change the row and wake it.
 
 It holds no list of investors and hears no signal per investor: the row's counters decide (DESIGN §4). Its timers are the
-deadline, the end of the window for slow money, and the day before the first card authorization lapses. Each step reads
-the row under lock, asks `domain.campaign` and applies the answer in one transaction.
+day it goes live, the deadline, the end of the window for slow money, and the day before the first card authorization
+lapses. Each step reads the row under lock, asks `domain.campaign` and applies the answer in one transaction.
 """
 
 import asyncio
@@ -47,6 +50,8 @@ class CampaignWorkflow:
         """Step, settle, wait; until the campaign has nothing more to do by itself."""
         for _ in range(MAX_STEPS):
             progress = await self._advance()
+            if progress.as_of is not None:
+                self._time.catch_up(progress.as_of)
             show(progress.status, next_action_at=progress.next_action_at)
             if progress.finished:
                 await tell(input.scope, input.campaign_id)
@@ -97,8 +102,13 @@ class CampaignWorkflow:
         self._woken = True
 
     @workflow.signal
+    def changed(self) -> None:
+        """Its owner or an admin changed the row: submitted again, paused, resumed, canceled, or another deadline."""
+        self._woken = True
+
+    @workflow.signal
     def funding_changed(self) -> None:
-        """Something about its money wants an earlier look (an authorization that lapses before the deadline)."""
+        """Something about its money wants an earlier look: an authorization that lapses before the deadline, or the goal."""
         self._woken = True
 
     @workflow.query

@@ -1,4 +1,8 @@
-"""Telling people, from any workflow: what the money steps queued is sent once the money is settled."""
+"""Telling people: what the money steps queued is sent once the money is settled, and an announcement at once.
+
+`NoticesWorkflow` (`notices/<tenant>/<mode>/<subject id>`) is for what no money process ends with: an update to a
+campaign's investors, another deadline. The command has queued the messages as rows.
+"""
 
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
@@ -7,7 +11,7 @@ with workflow.unsafe.imports_passed_through():
     from activities.notifications import NotificationActivities
     from contracts.base import Scope
     from contracts.inbox import NotificationTask
-    from workflows.options import NOTIFY
+    from workflows.options import BATCH, NOTIFY
 
 
 async def tell(scope: Scope, subject_id: str) -> None:
@@ -27,3 +31,15 @@ async def tell(scope: Scope, subject_id: str) -> None:
         if workflow.cancellation_reason() is not None:
             raise
         workflow.logger.warning("notices of %s were not sent: %s", subject_id, error.cause)
+
+
+@workflow.defn(name="NoticesWorkflow")
+class NoticesWorkflow:
+    """One announcement to however many people."""
+
+    @workflow.run
+    async def run(self, input: NotificationTask) -> int:
+        """Send every queued message about the subject; how many the last pass sent."""
+        return await workflow.execute_activity_method(
+            NotificationActivities.send_notifications, input, summary="tell everybody concerned", **BATCH
+        )

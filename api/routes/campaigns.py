@@ -1,164 +1,136 @@
-"""Campaigns: create, review, read; and investing in one."""
+"""Campaigns: draft, edit, submit, read; and investing in one. Their review and what follows: `campaign_life.py`."""
 
-from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Request
-from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
 from api.auth import Principal
+from api.campaign_terms import (
+    TEXTS,
+    CampaignEdit,
+    CampaignRequest,
+    check_terms,
+    columns,
+    edited,
+    fresh,
+    locked,
+    start_process,
+    wake,
+)
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
-from api.envelope import Amount, Currency, Envelope, LongText, ShortText, StrictModel, Timestamp
+from api.envelope import Envelope
 from api.investing import InvestRequest, invest, wait_for_next_action
 from api.paging import Cursor, Limit, before
 from api.reads import Reader, reads
 from api.routing import api_router
 from api.views import CampaignView, InvestmentView, campaign_view
-from contracts.campaign import CampaignInput
-from contracts.ids import workflow_id
-from contracts.visibility import ENTITY
-from domain.campaign import CAMPAIGN, MAX_DURATION, CampaignKind, CampaignStatus
-from domain.errors import Conflict, InvalidRequest, NotFound
-from domain.money import CURRENCIES
+from domain.campaign import CAMPAIGN, CampaignStatus, check_editable, check_first_deadline
+from domain.errors import Conflict, InvalidRequest
 from models import pages
-from models.base import insert, move
-from models.campaign import Campaign, get_campaign
+from models.base import insert, move, update
+from models.campaign import Campaign, delete_draft
 
 router = api_router(prefix="/v1", tags=["campaigns"])
-
-
-class MoneyBody(StrictModel):
-    """An amount in minor units."""
-
-    amount: Amount
-    currency: Currency
-
-
-class CampaignRequest(StrictModel):
-    """A campaign for review. Amounts share one currency.
-
-    `cap` defaults to the goal; `min_ticket` to one minor unit. `success_floor_bps`: the part of the goal that must really
-    be captured for the campaign to stay funded (see the README's rule). `waiting_seconds`: how long after the deadline
-    slow money may still arrive.
-    """
-
-    title: ShortText
-    description: LongText
-    kind: Literal["all_or_nothing", "keep_what_you_raise"]
-    goal: MoneyBody
-    cap: MoneyBody | None = None
-    min_ticket: MoneyBody | None = None
-    max_per_investor: MoneyBody | None = None
-    deadline_at: Timestamp
-    profit_share_bps: Annotated[int, Field(ge=0, le=10_000)] = 0
-    success_floor_bps: Annotated[int, Field(ge=0, le=10_000)] = 9_000
-    waiting_seconds: Annotated[int, Field(ge=0, le=2_592_000)] = 259_200
-
-
-class ReviewRequest(StrictModel):
-    """An admin's decision about a submitted campaign."""
-
-    decision: Literal["approve", "reject"]
-    note: ShortText | None = None
-
-
-def _check_terms(body: CampaignRequest) -> None:
-    """Raises InvalidRequest naming the field that breaks a rule."""
-    currency = body.goal.currency
-    if currency not in CURRENCIES:
-        raise InvalidRequest("unknown_currency", "Not an ISO 4217 currency.", field="goal.currency")
-    for name in ("cap", "min_ticket", "max_per_investor"):
-        money: MoneyBody | None = getattr(body, name)
-        if money is not None and money.currency != currency:
-            raise InvalidRequest("currency_mismatch", f"All amounts are in {currency}.", field=f"{name}.currency")
-    if body.cap is not None and body.cap.amount < body.goal.amount:
-        raise InvalidRequest("cap_below_goal", "The cap is at least the goal.", field="cap.amount")
-    minimum = body.min_ticket.amount if body.min_ticket else 1
-    if minimum > (body.cap or body.goal).amount:
-        raise InvalidRequest("minimum_above_cap", "The smallest ticket fits under the cap.", field="min_ticket.amount")
-    if body.max_per_investor is not None and body.max_per_investor.amount < minimum:
-        raise InvalidRequest(
-            "limit_below_minimum",
-            "The limit per investor is at least the smallest ticket.",
-            field="max_per_investor.amount",
-        )
+_C = CampaignStatus
 
 
 @router.post("/campaigns", status_code=201, response_model=Envelope[CampaignView])
 async def create_campaign(
     request: Request, body: CampaignRequest, principal: Annotated[Principal, requires("campaign.create")]
 ) -> JSONResponse:
-    """Submit a campaign for review. Its process starts at once and waits for the reviewer."""
-    _check_terms(body)
+    """Submit a campaign for review; its process starts at once and waits for the reviewer. Or keep it as a draft."""
+    check_terms(body)
 
     async def handle(unit: Unit) -> Reply:
-        if not unit.as_of + timedelta(minutes=1) <= body.deadline_at <= unit.as_of + MAX_DURATION:
-            text = "The deadline is between a minute and a year from now."
-            raise InvalidRequest("invalid_deadline", text, field="deadline_at")
+        check_first_deadline(body.deadline_at, as_of=unit.as_of)
         campaign = Campaign(
             tenant_id=unit.scope.tenant_id,
             mode=unit.scope.mode,
             id=unit.new_id("cmp"),
             owner_id=principal.user_id,
-            title=body.title,
-            description=body.description,
-            kind=CampaignKind(body.kind),
-            currency=body.goal.currency,
-            goal_minor=body.goal.amount,
-            cap_minor=(body.cap or body.goal).amount,
-            min_ticket_minor=body.min_ticket.amount if body.min_ticket else 1,
-            max_per_investor_minor=body.max_per_investor.amount if body.max_per_investor else None,
-            profit_share_bps=body.profit_share_bps,
-            success_floor_bps=body.success_floor_bps,
-            waiting_seconds=body.waiting_seconds,
-            status=CampaignStatus.SUBMITTED,
-            deadline_at=body.deadline_at,
+            status=_C.DRAFT if body.draft else _C.SUBMITTED,
             created_at=unit.as_of,
+            **columns(body),
         )
         await insert(unit.tx, campaign)
-        await unit.timeline(campaign.id, "campaign_submitted")
+        await unit.timeline(campaign.id, "campaign_drafted" if body.draft else "campaign_submitted")
         await unit.audit("campaign.created", "campaign", campaign.id)
-        await unit.start(
-            "CampaignWorkflow",
-            workflow_id("campaign", unit.scope, campaign.id),
-            CampaignInput(scope=unit.scope, campaign_id=campaign.id, as_of=unit.as_of),
-            search_attributes={ENTITY.name: campaign.id},
-            summary=f"campaign {campaign.id}",
-        )
+        if not body.draft:
+            await start_process(unit, campaign)
         return Reply(201, campaign_view(unit.scope, campaign))
 
     return await execute(request, principal, "campaign.create", body, handle)
 
 
-@router.post("/admin/campaigns/{campaign_id}/verify", response_model=Envelope[CampaignView])
-async def verify_campaign(
+@router.patch("/campaigns/{campaign_id}", response_model=Envelope[CampaignView])
+async def edit_campaign(
     request: Request,
     campaign_id: str,
-    body: ReviewRequest,
-    principal: Annotated[Principal, requires("campaign.verify")],
+    body: CampaignEdit,
+    principal: Annotated[Principal, requires("campaign.edit")],
 ) -> JSONResponse:
-    """Approve a submitted campaign, which puts it live, or reject it."""
-    target = CampaignStatus.LIVE if body.decision == "approve" else CampaignStatus.REJECTED
+    """Change what is given. Everything in a draft, or after the reviewer asked for changes; then the texts only."""
+    changes = body.given()
 
     async def handle(unit: Unit) -> Reply:
-        campaign = await get_campaign(unit.tx, campaign_id, lock=True)
-        if campaign is None:
-            raise NotFound("campaign")
-        if target is CampaignStatus.LIVE and campaign.deadline_at <= unit.as_of:
-            raise Conflict("campaign_closed", "The campaign's deadline has passed.")
-        changes = {"verified_by": principal.user_id, "verified_at": unit.as_of}
-        if not await move(unit.tx, Campaign, CAMPAIGN, campaign.id, target, **changes):
-            raise Conflict("campaign_not_submitted", "Only a submitted campaign can be reviewed.")
-        await unit.timeline(campaign.id, f"campaign_{target}", note=body.note)
-        await unit.audit(f"campaign.{body.decision}", "campaign", campaign.id, note=body.note)
-        await unit.signal(workflow_id("campaign", unit.scope, campaign.id), "reviewed")
-        updated = await get_campaign(unit.tx, campaign.id)
-        assert updated is not None
-        return Reply(200, campaign_view(unit.scope, updated))
+        campaign = await locked(unit, campaign_id, "campaign.edit")
+        check_editable(campaign.status, money_terms=not changes.keys() <= TEXTS)
+        if not changes:
+            raise InvalidRequest("nothing_to_change", "The request names no term to change.")
+        terms = edited(campaign, changes)
+        check_terms(terms)
+        if "deadline_at" in changes:
+            check_first_deadline(terms.deadline_at, as_of=unit.as_of)
+        names = TEXTS if changes.keys() <= TEXTS else columns(terms).keys()
+        after = {name: value for name, value in columns(terms).items() if name in names}
+        await update(unit.tx, Campaign, {"id": campaign.id}, after)
+        await unit.timeline(campaign.id, "campaign_edited", fields=sorted(changes))
+        await unit.audit("campaign.edited", "campaign", campaign.id, fields=sorted(changes))
+        asleep = campaign.status is _C.CHANGES_REQUESTED and "deadline_at" in changes
+        found = await (wake if asleep else fresh)(unit, campaign.id)
+        return Reply(200, campaign_view(unit.scope, found))
 
-    return await execute(request, principal, "campaign.verify", body, handle)
+    return await execute(request, principal, "campaign.edit", body, handle, key_required=False)
+
+
+@router.delete("/campaigns/{campaign_id}", response_model=Envelope[CampaignView])
+async def delete_campaign(
+    request: Request, campaign_id: str, principal: Annotated[Principal, requires("campaign.edit")]
+) -> JSONResponse:
+    """Delete a draft that was never submitted; answers what it was. Its audit records stay."""
+
+    async def handle(unit: Unit) -> Reply:
+        campaign = await locked(unit, campaign_id, "campaign.edit")
+        if not await delete_draft(unit.tx, campaign.id):
+            raise Conflict("campaign_submitted", "Only a draft can be deleted; cancel the campaign instead.")
+        await unit.timeline(campaign.id, "campaign_deleted")
+        await unit.audit("campaign.deleted", "campaign", campaign.id)
+        return Reply(200, campaign_view(unit.scope, campaign))
+
+    return await execute(request, principal, "campaign.delete", None, handle, key_required=False)
+
+
+@router.post("/campaigns/{campaign_id}/submit", response_model=Envelope[CampaignView])
+async def submit_campaign(
+    request: Request, campaign_id: str, principal: Annotated[Principal, requires("campaign.edit")]
+) -> JSONResponse:
+    """Hand a draft in for review, or again after the changes the reviewer asked for."""
+
+    async def handle(unit: Unit) -> Reply:
+        campaign = await locked(unit, campaign_id, "campaign.edit")
+        if not await move(unit.tx, Campaign, CAMPAIGN, campaign.id, _C.SUBMITTED):
+            raise Conflict("campaign_submitted", "The campaign is under review, or has been reviewed.")
+        check_first_deadline(campaign.deadline_at, as_of=unit.as_of)
+        await unit.timeline(campaign.id, "campaign_submitted")
+        await unit.audit("campaign.submitted", "campaign", campaign.id)
+        if campaign.status is _C.DRAFT:
+            await start_process(unit, campaign)
+            return Reply(200, campaign_view(unit.scope, await fresh(unit, campaign.id)))
+        return Reply(200, campaign_view(unit.scope, await wake(unit, campaign.id)))
+
+    return await execute(request, principal, "campaign.submit", None, handle)
 
 
 @router.get("/campaigns", response_model=Envelope[list[CampaignView]])
@@ -168,14 +140,14 @@ async def list_campaigns(
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response:
-    """Newest first."""
+    """Newest first. Drafts, and what a reviewer sent back, are its owner's and the admins' to see."""
     place = pages.Place(before(cursor), limit)
     return await reader.page(lambda _: pages.campaigns(status=status and str(status), place=place), limit)
 
 
 @router.get("/campaigns/{campaign_id}", response_model=Envelope[CampaignView])
 async def read_campaign(campaign_id: str, reader: Annotated[Reader, reads("campaign.read")]) -> Response:
-    """One campaign with its timeline."""
+    """One campaign with its timeline, and for its owner its reviews."""
     return await reader.one(lambda _: pages.campaign(campaign_id))
 
 

@@ -17,7 +17,7 @@ from api.views import InvestmentView, investment_view
 from contracts.ids import workflow_id
 from contracts.payment import PaymentInput
 from contracts.visibility import ENTITY
-from domain.campaign import CampaignStatus
+from domain.campaign import TAKES_MONEY
 from domain.errors import Conflict, NotFound
 from domain.investment import CANCELABLE
 from models import pages
@@ -26,7 +26,6 @@ from models.investment import get_investment
 from models.payment import change_payment, get_payment
 
 router = api_router(prefix="/v1", tags=["investments"])
-_OPEN = (CampaignStatus.LIVE, CampaignStatus.WAITING_FUNDS)
 
 
 @router.get("/investments", response_model=Envelope[list[InvestmentView]])
@@ -67,7 +66,7 @@ async def cancel_investment(
         assert campaign is not None
         if investment.status not in CANCELABLE:
             raise Conflict("not_cancelable", f"The investment is {investment.status}; it can no longer be canceled.")
-        if campaign.status not in _OPEN:
+        if campaign.status not in TAKES_MONEY:
             raise Conflict("campaign_closed", "The campaign has been decided; its settlement is under way.")
         if payment.cancel_reason is None:
             await change_payment(unit.tx, payment.id, cancel_reason="canceled_by_investor")

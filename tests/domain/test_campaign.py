@@ -1,6 +1,7 @@
 """When a campaign takes money, and what it becomes."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,14 +9,19 @@ from hypothesis import strategies as st
 
 from domain.campaign import (
     CAMPAIGN,
+    MAX_DURATION,
+    MAX_EXTENSIONS,
+    MIN_NOTICE,
     CampaignKind,
     CampaignStatus,
     Funding,
+    check_deadline,
+    check_editable,
     check_open,
     decide_after_capture,
     decide_at_deadline,
 )
-from domain.errors import Conflict, InvalidRequest
+from domain.errors import Conflict, DomainError, InvalidRequest
 from domain.investment import COMMITTED, INVESTMENT, InvestmentStatus, bucket, check_ticket
 
 C = CampaignStatus
@@ -76,7 +82,13 @@ def test_the_window_is_never_waited_out_twice(pledged: int, held: int, captured:
 @pytest.mark.parametrize(
     ("status", "as_of", "code"),
     [
+        (C.DRAFT, DEADLINE - WINDOW, "campaign_not_verified"),
         (C.SUBMITTED, DEADLINE - WINDOW, "campaign_not_verified"),
+        (C.CHANGES_REQUESTED, DEADLINE - WINDOW, "campaign_not_verified"),
+        (C.APPROVED, DEADLINE - WINDOW, "campaign_not_live"),
+        (C.SCHEDULED, DEADLINE - WINDOW, "campaign_not_live"),
+        (C.PAUSED, DEADLINE - WINDOW, "campaign_paused"),
+        (C.PAUSED, DEADLINE, "campaign_closed"),
         (C.LIVE, DEADLINE, "campaign_closed"),
         (C.WAITING_FUNDS, DEADLINE - WINDOW, "campaign_closed"),
         (C.FUNDED, DEADLINE - WINDOW, "campaign_closed"),
@@ -87,6 +99,98 @@ def test_closed_to_pledges(status: CampaignStatus, as_of: datetime, code: str) -
     with pytest.raises(Conflict) as refused:
         check_open(status, deadline_at=DEADLINE, as_of=as_of)
     assert refused.value.code == code
+
+
+MOVES = {
+    C.DRAFT: {C.SUBMITTED},
+    C.SUBMITTED: {C.CHANGES_REQUESTED, C.APPROVED, C.REJECTED, C.CANCELED},
+    C.CHANGES_REQUESTED: {C.SUBMITTED, C.REJECTED, C.CANCELED},
+    C.APPROVED: {C.SCHEDULED, C.LIVE, C.CANCELED},
+    C.SCHEDULED: {C.LIVE, C.CANCELED},
+    C.LIVE: {C.PAUSED, C.WAITING_FUNDS, C.SUCCESSFUL, C.FAILED, C.CANCELED},
+    C.PAUSED: {C.LIVE, C.WAITING_FUNDS, C.SUCCESSFUL, C.FAILED, C.CANCELED},
+    C.WAITING_FUNDS: {C.SUCCESSFUL, C.FAILED, C.CANCELED},
+    C.SUCCESSFUL: {C.SETTLING},
+    C.SETTLING: {C.FUNDED, C.FAILED},
+    C.FAILED: {C.REFUNDING},
+    C.CANCELED: {C.REFUNDING},
+    C.REFUNDING: {C.CLOSED_FAILED},
+}
+
+
+def test_what_may_follow_what() -> None:
+    for source in C:
+        assert {target for target in C if CAMPAIGN.allows(source, target)} == MOVES.get(source, set()), source
+    assert {state for state in C if CAMPAIGN.is_terminal(state)} == {C.REJECTED, C.FUNDED, C.CLOSED_FAILED}
+
+
+@pytest.mark.parametrize("status", C)
+def test_each_state_is_editable_in_everything_in_texts_or_not_at_all(status: CampaignStatus) -> None:
+    def code(*, money_terms: bool) -> str:
+        try:
+            check_editable(status, money_terms=money_terms)
+        except Conflict as refused:
+            return refused.code
+        return ""
+
+    expected = ("campaign_decided", "campaign_decided")
+    if status in (C.DRAFT, C.CHANGES_REQUESTED):
+        expected = ("", "")
+    elif status is C.SUBMITTED:
+        expected = ("campaign_under_review", "campaign_under_review")
+    elif status in (C.APPROVED, C.SCHEDULED, C.LIVE, C.PAUSED):
+        expected = ("", "terms_are_fixed")
+    assert (code(money_terms=False), code(money_terms=True)) == expected
+
+
+DAY = timedelta(days=1)
+BEGAN = DEADLINE - 30 * DAY
+
+
+@pytest.mark.parametrize(
+    ("wanted", "changes", "code"),
+    [
+        (DEADLINE + DAY, {}, ""),
+        (DEADLINE + DAY, {"status": C.PAUSED}, ""),
+        (BEGAN + MAX_DURATION, {"extensions": MAX_EXTENSIONS - 1}, ""),
+        (BEGAN + MAX_DURATION + timedelta(seconds=1), {}, "deadline_past_policy"),
+        (DEADLINE + DAY, {"extensions": MAX_EXTENSIONS}, "too_many_extensions"),
+        (DEADLINE - DAY, {"extensions": MAX_EXTENSIONS}, ""),
+        (DEADLINE, {}, "deadline_unchanged"),
+        (BEGAN + 10 * DAY + MIN_NOTICE, {}, ""),
+        (BEGAN + 10 * DAY + MIN_NOTICE - timedelta(seconds=1), {}, "deadline_too_soon"),
+        (BEGAN - DAY, {}, "deadline_too_soon"),
+        (BEGAN + DAY, {"status": C.SCHEDULED, "as_of": BEGAN - DAY}, ""),
+        (BEGAN + DAY / 2, {"status": C.SCHEDULED, "as_of": BEGAN - DAY}, "deadline_too_soon"),
+        (DEADLINE + DAY, {"as_of": DEADLINE}, "deadline_passed"),
+        (DEADLINE + DAY, {"status": C.WAITING_FUNDS}, "deadline_passed"),
+        (DEADLINE + DAY, {"status": C.SUBMITTED}, "campaign_not_verified"),
+        (DEADLINE + DAY, {"status": C.REJECTED}, "campaign_decided"),
+        (DEADLINE + DAY, {"status": C.SETTLING}, "campaign_decided"),
+    ],
+)
+def test_where_a_deadline_may_be_moved(wanted: datetime, changes: dict[str, Any], code: str) -> None:
+    facts: dict[str, Any] = {"status": C.LIVE, "extensions": 0, "as_of": BEGAN + 10 * DAY, **changes}
+    status = facts.pop("status")
+    try:
+        check_deadline(status, deadline_at=DEADLINE, wanted_at=wanted, began_at=BEGAN, **facts)
+    except DomainError as refused:
+        assert refused.code == code
+    else:
+        assert code == ""
+
+
+@pytest.mark.parametrize(
+    ("facts", "reached"),
+    [
+        (funding(held=600, captured=400), True),
+        (funding(held=600, captured=399, pledged=1000), False),
+        (funding(FLEX, captured=999), False),
+        (funding(FLEX, captured=1000), True),
+    ],
+)
+def test_only_certain_money_closes_a_campaign_early(facts: Funding, reached: bool) -> None:
+    assert facts.reaches_goal_early() is reached
 
 
 def ticket(**changes: object) -> None:

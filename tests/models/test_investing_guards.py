@@ -6,16 +6,17 @@ import psycopg
 import pytest
 
 from contracts.base import Scope
+from domain.campaign import CampaignStatus
 from domain.investment import Bucket, InvestmentStatus
 from domain.payment import PAYMENT, PaymentStatus
 from infra.database import Database, fetch_one
-from models.base import move
-from models.campaign import get_campaign, shift
+from models.base import move, update
+from models.campaign import Campaign, NoLongerWanted, get_campaign, shift
 from models.investment import get_investment, move_investment
 from models.payment import Payment, get_payment
-from tests.fixtures.pledges import add_campaign, add_pledge, add_user
+from tests.fixtures.pledges import TICKET, add_campaign, add_pledge, add_user
 
-P = PaymentStatus
+P, C = PaymentStatus, CampaignStatus
 
 
 async def test_the_cap_holds_whoever_counts(database: Database, scope: Scope, owner_url: str) -> None:
@@ -77,3 +78,45 @@ async def test_a_scope_is_gone_with_its_transaction(scope: Scope, owner_url: str
         row = await fetch_one(tx, "select count(*) as found from tenant_settings")
         assert row is not None and row["found"] == 0
     await one.close()
+
+
+@pytest.mark.parametrize("status", [C.SUCCESSFUL, C.CANCELED, C.REFUNDING])
+async def test_money_that_meets_the_decision_looks_again(
+    database: Database, scope: Scope, owner_url: str, status: CampaignStatus
+) -> None:
+    """The step has read that the campaign takes money; while it waits for the row, the campaign is decided."""
+    pledge = await add_pledge(database, scope, owner_url)
+    async with database.transaction(scope) as decision:
+        await update(decision, Campaign, {"id": pledge.campaign.id}, {"status": status})
+        late = asyncio.create_task(_hold(database, scope, pledge.investment.id))
+        await asyncio.sleep(0.1)
+        assert not late.done()
+    with pytest.raises(NoLongerWanted):
+        await late
+    async with database.transaction(scope) as tx:
+        investment, campaign = (
+            await get_investment(tx, pledge.investment.id),
+            await get_campaign(tx, pledge.campaign.id),
+        )
+    assert investment is not None and investment.status is pledge.investment.status
+    assert campaign is not None and (campaign.held_minor, campaign.pledged_minor) == (0, TICKET)
+
+
+async def _hold(database: Database, scope: Scope, investment_id: str) -> None:
+    async with database.transaction(scope) as tx:
+        investment = await get_investment(tx, investment_id, lock=True)
+        assert investment is not None
+        await move_investment(tx, investment, InvestmentStatus.HELD, wanted=True)
+
+
+@pytest.mark.parametrize("status", [C.LIVE, C.PAUSED, C.WAITING_FUNDS])
+async def test_money_is_wanted_until_the_decision(
+    database: Database, scope: Scope, owner_url: str, status: CampaignStatus
+) -> None:
+    pledge = await add_pledge(database, scope, owner_url)
+    async with database.transaction(scope) as tx:
+        await update(tx, Campaign, {"id": pledge.campaign.id}, {"status": status})
+    await _hold(database, scope, pledge.investment.id)
+    async with database.transaction(scope) as tx:
+        campaign = await get_campaign(tx, pledge.campaign.id)
+    assert campaign is not None and campaign.held_minor == TICKET

@@ -8,6 +8,7 @@ from cli.demo.world import Json, Person
 from tests.fixtures.stage import Stage
 from tests.replay.golden import CONTINUED, Facts
 from tests.stories import test_canceling as canceling
+from tests.stories import test_lifecycle as lifecycle
 from tests.stories import test_paying as paying
 from tests.stories import test_retrying_lines as retrying
 from tests.stories import test_rulings as rulings
@@ -18,6 +19,7 @@ from tests.stories import test_webhooks as webhooks
 Story = Callable[[Stage], Awaitable[None]]
 PAYMENT, INVESTMENT, CAMPAIGN = "PaymentWorkflow", "InvestmentWorkflow", "CampaignWorkflow"
 SETTLEMENT, REFUND, INBOX, CLOCK = "SettlementWorkflow", "RefundWorkflow", "InboxWorkflow", "ClockWorkflow"
+NOTICES = "NoticesWorkflow"
 MOST_PATHS_NEEDED = {PAYMENT: 5, INVESTMENT: 5, CAMPAIGN: 5}
 """The workflows money waits in; all others need one path at least."""
 
@@ -59,7 +61,7 @@ async def a_campaign_is_rejected(world: Stage) -> None:
     }
     made = await owner.post("/v1/campaigns", body)
     world.workflow_ids.append(made["workflow_id"])
-    await world.admin.post(f"/v1/admin/campaigns/{made['id']}/verify", {"decision": "reject"})
+    await world.admin.post(f"/v1/admin/campaigns/{made['id']}/verify", {"decision": "reject", "note": "No accounts."})
     await world.until(owner, f"/v1/campaigns/{made['id']}", "rejected")
 
 
@@ -124,6 +126,11 @@ WALKS = (
     Walk(CAMPAIGN, "waited_for_slow_money", slow_money.it_arrives_within_the_window, ends("funded")),
     Walk(CAMPAIGN, "nothing_came", slow_money.it_never_arrives, ends("closed_failed")),
     Walk(CAMPAIGN, "rejected", a_campaign_is_rejected, ends("rejected")),
+    Walk(CAMPAIGN, "reviewed_scheduled_paused_extended", lifecycle.from_draft_to_funded, ends("funded")),
+    Walk(CAMPAIGN, "canceled", lifecycle.canceled_with_money_of_every_kind, ends("closed_failed")),
+    Walk(CAMPAIGN, "closed_early", lifecycle.closed_when_the_goal_is_reached, ends("funded")),
+    Walk(CAMPAIGN, "never_corrected", lifecycle.never_corrected, ends("rejected")),
+    Walk(NOTICES, "another_deadline_and_news", lifecycle.from_draft_to_funded, lambda f: True),
     Walk(SETTLEMENT, "captured_but_one", settling.a_failed_capture_above_the_floor, lambda f: f.detail["failed"] == 1),
     Walk(SETTLEMENT, "looked_up_again", settling.failed_captures_below_the_floor, lambda f: f.timers > 0),
     Walk(SETTLEMENT, "renewals", settling.a_card_that_cannot_be_renewed, ends("done")),
