@@ -9,7 +9,7 @@ from alembic import op
 from migrations.helpers import append_only, secure
 
 revision = "0008"
-down_revision = "0006"
+down_revision = "0007"
 
 SCOPE = "tenant_id uuid not null references tenants, mode text not null check (mode in ('test', 'live'))"
 
