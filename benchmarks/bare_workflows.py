@@ -1,5 +1,6 @@
-"""The bare process of the same shape as one card payment into a keep-what-you-raise campaign: the same workflows,
-children, activities, signals and search attributes, with constant results, no codec, no database and no provider.
+"""The bare process of the same shape as one card payment into a keep-what-you-raise campaign, written plainly: the same
+workflows, children, signals and search attributes, an ordinary activity for each step, an inbox that every webhook wakes;
+with constant results, no codec, no database and no provider. What ours saves of these steps is its own merit.
 
 As its own process (`python -m benchmarks.bare_workflows <address> <namespace>`) it is the worker.
 """
