@@ -17,12 +17,13 @@ class InboxInput(Message):
 class InboxProgress(Message):
     """What a pass did. `wait_seconds`: until the next stored event wants work; None when the inbox is empty.
 
-    `notices`: whether messages to people wait to be sent.
+    `notices`: whether messages to people wait to be sent, whoever queued them: a pass whose answer was lost is repeated and
+    processes nothing. None in histories that are older than the field: a pass that processed something then told.
     """
 
     processed: int
     wait_seconds: int | None = None
-    notices: bool = True
+    notices: bool | None = None
 
 
 class NotificationTask(Message):

@@ -53,7 +53,7 @@ class InboxWorkflow:
         progress = await workflow.execute_activity_method(
             InboxActivities.drain_inbox, self._input, summary="process stored webhooks", **BATCH
         )
-        if progress.processed and progress.notices:
+        if progress.processed if progress.notices is None else progress.notices:
             await tell(self._input.scope, INBOX)
         return progress
 

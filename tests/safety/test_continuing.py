@@ -60,6 +60,8 @@ class Counters:
         self.runs = set[str]()
         self.open_lines = 30
         self.enough = False
+        self.told = set[str]()
+        self.drained = InboxProgress(processed=0)
 
     def look(self) -> int:
         """As a step reads rows: everything committed so far. How many of them are news."""
@@ -71,10 +73,11 @@ class Counters:
     @activity.defn
     async def send_notifications(self, task: NotificationTask) -> None:
         self.runs.add(activity.info().workflow_run_id or "")
+        self.told.add(task.subject_id)
 
     @activity.defn
     async def drain_inbox(self, task: InboxInput) -> InboxProgress:
-        return InboxProgress(processed=self.look())
+        return self.drained.model_copy(update={"processed": self.look()})
 
     @activity.defn
     async def advance_campaign(self, task: CampaignTask) -> CampaignProgress:
@@ -187,6 +190,17 @@ async def test_the_inbox_loses_no_signal(client: Client) -> None:
         )
         await client.get_workflow_handle(id).result()
     assert len(counters.runs) > 2
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+async def test_a_pass_whose_answer_was_lost_still_tells(client: Client, waiting: bool) -> None:
+    """The pass that queued the message died after its work: the one that repeats it finds nothing to process."""
+    async with counting(client) as (counters, queue):
+        counters.drained = InboxProgress(processed=0, notices=waiting)
+        id = workflow_id("inbox", counters.scope, INBOX)
+        input = InboxInput(scope=counters.scope)
+        await (await client.start_workflow("InboxWorkflow", input, id=id, task_queue=queue)).result()
+    assert counters.told == ({INBOX} if waiting else set())
 
 
 async def test_a_campaign_loses_no_signal(client: Client, settings: Settings) -> None:
