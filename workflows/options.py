@@ -64,9 +64,11 @@ CLOCK: Final = Preset(
     start_to_close_timeout=timedelta(minutes=30),
     heartbeat_timeout=timedelta(seconds=10),
     schedule_to_close_timeout=timedelta(hours=2),
-    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_attempts=5),
+    retry_policy=RetryPolicy(
+        initial_interval=timedelta(seconds=1), maximum_interval=timedelta(seconds=5), maximum_attempts=30
+    ),
 )
-"""Walks a tenant's workflows through virtual time; safe to take up again where it stopped."""
+"""Walks a tenant's workflows through virtual time; safe to take up again where it stopped, however often workers die."""
 
 
 @dataclass(frozen=True)
