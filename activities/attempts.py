@@ -11,7 +11,7 @@ from activities.gateways.protocols import (
     Resolution,
 )
 from contracts.base import Scope
-from contracts.ids import provider_key
+from contracts.ids import attempt_key, provider_key
 from domain.payment import AttemptStatus
 from infra.database import Tx
 from models.base import insert
@@ -68,7 +68,7 @@ async def order_for(tx: Tx, payment: Payment, attempt: PaymentAttempt, rail: Pay
     renewal = attempt.ordinal > 1
     return PaymentOrder(
         reference=attempt.reference,
-        key=provider_key(f"attempt/{attempt.reference}/start"),
+        key=provider_key(attempt_key(attempt.reference, "start")),
         amount_minor=attempt.amount_minor,
         currency=attempt.currency,
         capture_now=not rail.capabilities.authorize,

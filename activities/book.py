@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from contracts.base import Message, Scope
-from contracts.ids import workflow_id
+from contracts.ids import attempt_key, workflow_id
 from contracts.outbox import OutboxKind, OutboxMessage
 from contracts.visibility import ENTITY, MODE, TENANT, TaskQueue
 from domain import accounts
@@ -59,7 +59,7 @@ class Book:
 
     def key(self, step: str) -> str:
         """The ledger key of one step of this attempt: the auditor joins ledger and attempts by it."""
-        return f"attempt/{self.attempt.reference}/{step}"
+        return attempt_key(self.attempt.reference, step)
 
     @property
     def hold_key(self) -> str:

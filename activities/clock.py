@@ -28,6 +28,8 @@ from models.provider import accounts
 
 log = structlog.get_logger(__name__)
 MAX_ACTIONS: Final = 20_000
+STUCK_ATTEMPTS: Final = 5
+"""A walk that work holds up is given up after so many; one whose worker died goes on for as long as its preset lets it."""
 _REST_POLLS: Final = 1200
 _POLL_SECONDS: Final = 0.05
 _MARGIN: Final = timedelta(seconds=1)
@@ -51,7 +53,9 @@ class ClockActivities:
             except ApplicationError as error:
                 async with self._db.transaction(task.scope) as tx:
                     await finish_advance(tx, error=str(error))
-                raise
+                if activity.info().attempt < STUCK_ATTEMPTS:
+                    raise
+                raise ApplicationError(str(error), type=error.type, non_retryable=True) from None
 
     async def _walk(self, task: AdvanceInput) -> AdvanceProgress:
         scope, steps, passed_over = task.scope, 0, list[str]()

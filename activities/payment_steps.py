@@ -22,7 +22,7 @@ from activities.gateways.protocols import (
 from activities.payment_facts import apply_fact, end_unsent, give_up
 from activities.rails import Rails
 from contracts.base import Message, Scope
-from contracts.ids import provider_key
+from contracts.ids import attempt_key, provider_key
 from contracts.payment import PaymentProgress, Ruling, RulingOutcome
 from domain.campaign import TAKES_MONEY
 from domain.errors import NotFound
@@ -81,11 +81,11 @@ class PaymentSteps:
             subject = await self._subject(tx, scope, payment_id, as_of)
             payment, attempt = subject.payment, subject.attempt
             if payment.status is not _P.CREATED:
-                return await self._progress(tx, subject)
+                return await self._progress(await self._book(tx, subject))
             if payment.cancel_reason is not None and attempt.status is _A.STARTED:
                 book = await self._book(tx, subject)
                 await end_unsent(book, _P.CANCELED, payment.cancel_reason)
-                return await self._progress(tx, subject, book)
+                return await self._progress(book)
             order = await order_for(tx, payment, attempt, subject.rail)
             found = await self._effects.claim(tx, _effect(subject, "start"))
         return await self._begin(subject, order, found)
@@ -95,8 +95,9 @@ class PaymentSteps:
         older than what events have announced since, which is then looked up as well."""
         async with self._db.transaction(scope) as tx:
             subject = await self._subject(tx, scope, payment_id, as_of, notices)
-            order = await order_for(tx, subject.payment, subject.attempt, subject.rail)
-        if unknown_attempt(subject.attempt) and subject.attempt.provider_id is None:
+            unanswered = unknown_attempt(subject.attempt) and subject.attempt.provider_id is None
+            order = await order_for(tx, subject.payment, subject.attempt, subject.rail) if unanswered else None
+        if order is not None:
             progress = await self._begin(subject, order)
             async with self._db.transaction(scope) as tx:
                 subject = await self._subject(tx, scope, payment_id, as_of, notices)
@@ -114,14 +115,14 @@ class PaymentSteps:
             book = await self._reopen(tx, subject)
             await apply_fact(book, answer)
             await settle_events_of(tx, subject.attempt.reference)
-            return await self._progress(tx, subject, book)
+            return await self._progress(book)
 
     async def capture(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:
         """Take the authorized money, unless its campaign closed in between: then it is released instead."""
         async with self._db.transaction(scope) as tx:
             subject = await self._subject(tx, scope, payment_id, as_of, notices)
             if subject.payment.status is not _P.REQUIRES_CAPTURE:
-                return await self._progress(tx, subject)
+                return await self._progress(await self._book(tx, subject))
             found = await self._effects.claim(tx, _effect(subject, "capture"))
         attempt, rail = subject.attempt, subject.rail
 
@@ -130,7 +131,7 @@ class PaymentSteps:
                 provider_id=attempt.provider_id or "",
                 amount_minor=attempt.amount_minor,
                 currency=attempt.currency,
-                key=provider_key(f"attempt/{attempt.reference}/capture"),
+                key=provider_key(attempt_key(attempt.reference, "capture")),
             )
 
         return await self.operate(subject, "capture", send, found=found)
@@ -153,7 +154,7 @@ class PaymentSteps:
         async def send() -> RailAnswer:
             return await rail.void(
                 provider_id=attempt.provider_id,
-                key=provider_key(f"attempt/{attempt.reference}/{operation}"),
+                key=provider_key(attempt_key(attempt.reference, operation)),
                 reference=attempt.reference,
             )
 
@@ -163,7 +164,7 @@ class PaymentSteps:
     async def load(self, scope: Scope, payment_id: str, as_of: datetime) -> PaymentProgress:
         """Where the payment stands, without asking anybody."""
         async with self._db.transaction(scope) as tx:
-            return await self._progress(tx, await self._subject(tx, scope, payment_id, as_of))
+            return await self._progress(await self._book(tx, await self._subject(tx, scope, payment_id, as_of)))
 
     async def rule(self, scope: Scope, payment_id: str, as_of: datetime, ruling: Ruling) -> PaymentProgress:
         """Apply an operator's answer to an attempt whose outcome is unknown; to any other, nothing."""
@@ -171,7 +172,7 @@ class PaymentSteps:
             subject = await self._subject(tx, scope, payment_id, as_of)
             book = await self._book(tx, subject)
             if not unknown_attempt(book.attempt):
-                return await self._progress(tx, subject, book)
+                return await self._progress(book)
             attempt = book.attempt
             await book.story("outcome_ruled", outcome=ruling.outcome, operator_id=ruling.operator_id)
             if ruling.outcome is RulingOutcome.CHARGED:
@@ -186,7 +187,7 @@ class PaymentSteps:
             await resolve_case(
                 tx, scope, kind="unknown_outcome", subject_id=attempt.reference, resolution=ruling.outcome, as_of=as_of
             )
-            return await self._progress(tx, subject, book)
+            return await self._progress(book)
 
     async def _begin(self, subject: Subject, order: PaymentOrder, found: Claim | None = None) -> PaymentProgress:
         """Start the attempt, or find out what became of an earlier start."""
@@ -230,7 +231,7 @@ class PaymentSteps:
             book = await self._reopen(tx, subject)
             await settled.record(tx)
             await self._apply(book, settled, operation, dead_as)
-            return await self._progress(tx, subject, book)
+            return await self._progress(book)
 
     async def _apply(self, book: Book, settled: Settled[RailAnswer], operation: str, dead_as: PaymentStatus) -> None:
         answer = settled.answer
@@ -264,7 +265,7 @@ class PaymentSteps:
             if book.attempt.status not in (_A.UNKNOWN, _A.CAPTURED, _A.VOIDED, _A.DECLINED, _A.EXPIRED):
                 await book.change_attempt(status=_A.UNKNOWN)
                 await book.story("outcome_unknown")
-            return await self._progress(tx, subject, book)
+            return await self._progress(book)
 
     async def _open(self, scope: Scope, payment_id: str, as_of: datetime, notices: str = "") -> Subject:
         async with self._db.transaction(scope) as tx:
@@ -302,10 +303,9 @@ class PaymentSteps:
         subject = Subject(subject.scope, payment, attempt, subject.rail, subject.as_of, subject.notices)
         return await self._book(tx, subject)
 
-    async def _progress(self, tx: Tx, subject: Subject, book: Book | None = None) -> PaymentProgress:
+    async def _progress(self, book: Book) -> PaymentProgress:
         """Decide the next step and when, and write it down for operators and the test clock."""
-        book = book or await self._reopen(tx, subject)
-        payment, attempt, as_of = book.payment, book.attempt, book.as_of
+        tx, payment, attempt, as_of = book.tx, book.payment, book.attempt, book.as_of
         unknown = unknown_attempt(attempt)
         lapsed = payment.status is _P.REQUIRES_ACTION and payment.expires_at is not None and payment.expires_at <= as_of
         step = next_step(
@@ -325,12 +325,12 @@ class PaymentSteps:
                 blocked = "unknown_outcome"
                 detail: dict[str, object] = {"payment_id": payment.id, "checks": checks}
                 await open_case(
-                    tx, subject.scope, kind="unknown_outcome", subject_id=attempt.reference, detail=detail, as_of=as_of
+                    tx, book.scope, kind="unknown_outcome", subject_id=attempt.reference, detail=detail, as_of=as_of
                 )
         if payment.blocked_reason is not None and blocked is None:
             await resolve_case(
                 tx,
-                subject.scope,
+                book.scope,
                 kind="unknown_outcome",
                 subject_id=attempt.reference,
                 resolution=f"looked up: {attempt.status}",
@@ -345,7 +345,7 @@ def _effect(subject: Subject, operation: str) -> Effect[RailAnswer]:
     attempt = subject.attempt
     return Effect(
         scope=subject.scope,
-        key=f"attempt/{attempt.reference}/{operation}",
+        key=attempt_key(attempt.reference, operation),
         provider=attempt.provider,
         operation=operation,
         request=_Call(

@@ -16,6 +16,7 @@ from activities.payment_facts import hold_authorization
 from activities.payment_steps import PaymentSteps, Subject
 from activities.rails import Rails
 from contracts.base import Scope
+from contracts.ids import attempt_key
 from contracts.payment import PaymentProgress
 from domain.payment import RENEWAL_MARGIN, AttemptStatus, PaymentStatus, PaymentStep, next_check
 from infra.database import Database, Tx
@@ -78,7 +79,7 @@ class Renewals:
         rail, attempt = subject.rail, subject.attempt
         effect = Effect(
             scope=subject.scope,
-            key=f"attempt/{attempt.reference}/start",
+            key=attempt_key(attempt.reference, "start"),
             provider=attempt.provider,
             operation="renew",
             request=order,

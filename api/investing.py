@@ -12,7 +12,7 @@ from api.commands import Reply, Unit
 from api.envelope import Amount, Currency, StrictModel
 from api.views import investment_view
 from contracts.base import Scope
-from contracts.ids import provider_key, workflow_id
+from contracts.ids import attempt_key, provider_key, workflow_id
 from contracts.investment import InvestmentInput
 from contracts.visibility import ENTITY, PROVIDER
 from domain import accounts
@@ -191,7 +191,7 @@ async def _from_wallet(unit: Unit, campaign: Campaign, body: InvestRequest) -> I
     await insert(unit.tx, payment)
     await insert(unit.tx, attempt)
     await add_investment(unit.tx, investment)
-    hold_key = f"attempt/{reference}/hold"
+    hold_key = attempt_key(reference, "hold")
     hold = accounts.wallet_pledged(
         hold_key,
         user_id=unit.principal.user_id,
@@ -201,7 +201,7 @@ async def _from_wallet(unit: Unit, campaign: Campaign, body: InvestRequest) -> I
     )
     postings = [hold]
     if taken:
-        postings.append(accounts.pledge_captured(f"attempt/{reference}/capture", hold=hold_key, as_of=unit.as_of))
+        postings.append(accounts.pledge_captured(attempt_key(reference, "capture"), hold=hold_key, as_of=unit.as_of))
     for posting in postings:
         await ledger.post(unit.tx, posting)
     await notify(

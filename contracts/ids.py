@@ -34,6 +34,11 @@ def parse_workflow_id(value: str) -> tuple[str, Scope, tuple[str, ...]]:
     return noun, Scope(tenant_id=uuid.UUID(tenant), mode=Mode(mode)), tuple(rest)
 
 
+def attempt_key(reference: str, step: str) -> str:
+    """The key of one step of a payment's attempt: of its effect, of its posting, and hashed for the provider."""
+    return f"attempt/{reference}/{step}"
+
+
 def provider_key(key: str, *, length: int = 40) -> str:
     """A key of ours in an alphabet and length every rail accepts: lower-case hex of SHA-256, `length` ≤ 64."""
     return hashlib.sha256(key.encode()).hexdigest()[:length]

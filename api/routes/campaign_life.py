@@ -138,9 +138,7 @@ async def pause_campaign(
         late = unit.as_of >= campaign.deadline_at
         if late or not await move(unit.tx, Campaign, CAMPAIGN, campaign.id, _C.PAUSED, **changes):
             raise Conflict("campaign_not_live", "Only a live campaign can be paused.")
-        await unit.timeline(campaign.id, "campaign_paused", reason=body.reason)
-        await unit.audit("campaign.paused", "campaign", campaign.id, reason=body.reason)
-        return Reply(200, campaign_view(unit.scope, await wake(unit, campaign.id)))
+        return await _done(unit, campaign, "paused", body.reason)
 
     return await execute(request, principal, "campaign.pause", body, handle)
 
@@ -163,9 +161,7 @@ async def resume_campaign(
         if principal.user_id == campaign.owner_id != campaign.paused_by:
             raise Forbidden("paused_by_admin", "An administrator paused the campaign, and resumes it.")
         await move(unit.tx, Campaign, CAMPAIGN, campaign.id, _C.LIVE, paused_by=None)
-        await unit.timeline(campaign.id, "campaign_resumed", reason=body.reason)
-        await unit.audit("campaign.resumed", "campaign", campaign.id, reason=body.reason)
-        return Reply(200, campaign_view(unit.scope, await wake(unit, campaign.id)))
+        return await _done(unit, campaign, "resumed", body.reason)
 
     return await execute(request, principal, "campaign.resume", body, handle)
 
@@ -228,9 +224,7 @@ async def cancel_campaign(
             raise Conflict("campaign_not_submitted", "A draft is deleted, not canceled.")
         if not await move(unit.tx, Campaign, CAMPAIGN, campaign.id, _C.CANCELED, outcome="canceled"):
             raise Conflict("campaign_decided", "The campaign is over, or has been decided.")
-        await unit.timeline(campaign.id, "campaign_canceled", reason=body.reason)
-        await unit.audit("campaign.canceled", "campaign", campaign.id, reason=body.reason)
-        return Reply(202, campaign_view(unit.scope, await wake(unit, campaign.id)))
+        return await _done(unit, campaign, "canceled", body.reason, status=202)
 
     return await execute(request, principal, "campaign.cancel", body, handle)
 
@@ -283,6 +277,13 @@ async def list_updates(
     """What the owner has told, newest first; empty for a campaign that does not exist."""
     place = pages.Place(before(cursor), limit)
     return await reader.page(lambda _: pages.campaign_updates(campaign_id, place), limit)
+
+
+async def _done(unit: Unit, campaign: Campaign, what: str, reason: str, *, status: int = 200) -> Reply:
+    """Say in timeline and audit log what was done and why, wake the campaign's process, and answer with the campaign."""
+    await unit.timeline(campaign.id, f"campaign_{what}", reason=reason)
+    await unit.audit(f"campaign.{what}", "campaign", campaign.id, reason=reason)
+    return Reply(status, campaign_view(unit.scope, await wake(unit, campaign.id)))
 
 
 async def _announce(unit: Unit, occasion: str, campaign_id: str) -> None:

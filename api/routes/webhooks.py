@@ -21,7 +21,7 @@ from api.dependencies import PUBLIC
 from api.envelope import Envelope, success
 from api.routing import api_router
 from contracts.base import Mode, Scope
-from contracts.ids import workflow_id
+from contracts.ids import attempt_key, workflow_id
 from contracts.inbox import InboxInput
 from contracts.payment import PaymentInput
 from contracts.visibility import ENTITY
@@ -107,7 +107,7 @@ async def _let_our_call_end(database: Database, scope: Scope, event: WebhookEven
     """
     if event.reference is None:
         return
-    keys = [f"attempt/{event.reference}/{operation}" for operation in _CAUSES]
+    keys = [attempt_key(event.reference, operation) for operation in _CAUSES]
     for _ in range(_LOOKS):
         if await database.ask(scope, IN_FLIGHT, keys) is None:
             return

@@ -3,7 +3,6 @@
 import dataclasses
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
-from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -11,15 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domain.distribution import (
-    DISTRIBUTION,
-    LINE,
     Calculation,
-    DistributionStatus,
     DistributionTerms,
     Holding,
     InvalidTerms,
     Line,
-    LineStatus,
     ShareRule,
     calculate,
     weight,
@@ -29,7 +24,6 @@ from domain.money import MAX_AMOUNT, InvalidMoney, Rounding, portion
 
 START, END = date(2027, 1, 1), date(2027, 3, 31)
 LAGOS = ZoneInfo("Africa/Lagos")
-D, L = DistributionStatus, LineStatus
 
 
 def terms(**changes: object) -> DistributionTerms:
@@ -388,43 +382,3 @@ def test_a_hundred_thousand_holders() -> None:
     totals = calculate(run, holdings).totals
     assert totals.share_minor == run.distributable_minor == 395_061_728_404
     assert totals.gross_minor + totals.carried_out_minor == totals.share_minor
-
-
-# States
-
-
-def test_a_run_from_draft_to_paid() -> None:
-    way = [D.DRAFT, D.CALCULATING, D.CALCULATED, D.CALCULATING, D.CALCULATED, D.PENDING_APPROVAL, D.CALCULATED,
-           D.PENDING_APPROVAL, D.APPROVED, D.FUNDING, D.PAYING, D.PARTIALLY_PAID, D.PAYING, D.PARTIALLY_PAID, D.PAID]  # fmt: skip
-    assert all(DISTRIBUTION.allows(a, b) for a, b in pairwise(way))
-
-
-def test_what_a_run_may_not() -> None:
-    assert {state for state in D if DISTRIBUTION.is_terminal(state)} == {D.PAID, D.REJECTED, D.CANCELED}
-    assert set(DISTRIBUTION.sources(D.CALCULATING)) == {D.DRAFT, D.CALCULATED}, "once approved, never calculated again"
-    before_paying = {D.DRAFT, D.CALCULATING, D.CALCULATED, D.PENDING_APPROVAL, D.APPROVED, D.FUNDING}
-    assert set(DISTRIBUTION.sources(D.CANCELED)) == before_paying
-    assert DISTRIBUTION.sources(D.APPROVED) == (D.PENDING_APPROVAL,)
-    assert set(DISTRIBUTION.sources(D.PAYING)) == {D.FUNDING, D.PARTIALLY_PAID}, "funded before paid"
-
-
-def test_what_a_line_may_not() -> None:
-    terminal = {L.CARRIED_FORWARD, L.CREDITED_TO_WALLET, L.UNCLAIMED}
-    assert {state for state in L if LINE.is_terminal(state)} == terminal
-    assert LINE.sources(L.SENDING) == (L.QUEUED, L.UNKNOWN), "only a queued line is sent"
-    assert set(LINE.sources(L.QUEUED)) == {L.CALCULATED, L.HELD, L.FAILED, L.RETURNED}, "never a paid or unknown one"
-    assert LINE.moves[L.PAID] == {L.RETURNED}
-    assert LINE.moves[L.UNKNOWN] == {L.SENDING, L.PAID, L.FAILED}, "unknown is resolved, not set aside"
-    assert LINE.allows(L.RETURNED, L.QUEUED)
-
-
-@pytest.mark.parametrize("machine", [DISTRIBUTION, LINE], ids=lambda machine: machine.noun)
-def test_every_state_can_be_reached(machine) -> None:
-    first, *_ = machine.moves
-    reached, frontier = {first}, [first]
-    while frontier:
-        for following in machine.moves.get(frontier.pop(), ()):
-            if following not in reached:
-                reached.add(following)
-                frontier.append(following)
-    assert reached == set(type(first))

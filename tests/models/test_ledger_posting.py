@@ -268,6 +268,23 @@ async def test_a_batch_of_a_thousand(database: Database, scope: Scope) -> None:
     assert await figures(database, scope, "wallet:usr_7:NGN") == (0, 0, 0)
 
 
+async def test_postings_of_a_batch_keep_what_is_their_own(database: Database, scope: Scope) -> None:
+    """What all have in common is told once; what one has alone (its currency, its date, its phase) stays with it."""
+    later = DAY + timedelta(days=3)
+    dollars = accounts.deposit_captured("u1", provider="stripe", user_id="usr_1", amount=Money(90, "USD"), as_of=later)
+    await run(database, scope, deposit("d1", 700), dollars, pledge("p1", 200))
+    async with database.transaction(scope) as tx:
+        found = [await ledger.transaction(tx, key) for key in ("d1", "u1", "p1")]
+    seen = [(each.event, each.phase, each.effective_at, {leg.currency for leg in each.legs}) for each in found if each]
+    assert seen == [
+        ("deposit_captured", Phase.SINGLE, DAY, {"NGN"}),
+        ("deposit_captured", Phase.SINGLE, later, {"USD"}),
+        ("wallet_pledged", Phase.PENDING, DAY, {"NGN"}),
+    ]
+    assert await figures(database, scope, "wallet:usr_1:USD") == (90, 0, 0)
+    assert await figures(database, scope, WALLET.code) == (700, 0, 200)
+
+
 async def test_a_batch_is_all_or_nothing(database: Database, scope: Scope) -> None:
     with pytest.raises(accounts.InsufficientFunds):
         await run(database, scope, *(deposit(f"d{n}", 10) for n in range(9)), pledge("p", 91))
