@@ -1,9 +1,10 @@
 """Calls of both ledgers by pgbench: the cheapest client there is, so that what is measured is the ledger.
 
-A transaction is three round trips on both sides: BEGIN (ours sets its scope in the same trip), the call, COMMIT; statements are
-prepared, as the product's are after their first uses. Ours is the product's own statement (`models/ledger.py`) with as many
-values; accounts are drawn at random for each call, keys are new. What the product spends in Python is not in here:
-benchmarks/posters.py measures both sides with it.
+A transaction is three messages on both sides: BEGIN (ours with its scope, as `infra/database.py` sends it), the call, COMMIT. The
+call is prepared once a connection, as the product's is after its first uses; pgbench cannot both send a BEGIN of several
+statements and bind values, so both sides name it with EXECUTE. Ours is the product's own statement (`models/ledger.py`) with
+the values of one of its postings; accounts are drawn at random for each call, keys are new. What the product spends in
+Python is not in here: benchmarks/posters.py measures both sides with it.
 """
 
 import asyncio
@@ -16,32 +17,23 @@ from typing import Final
 
 from benchmarks.posters import HOT, WALLETS, Kind, Side, Where, deposit
 from cli.stack.postgres import binaries
+from infra.database import BEGIN
 from models import ledger
 from models.ledger_arguments import values_of
 
 _DEBIT: Final = {"one": rf"\set debit random(1, {WALLETS - 1})", "hot": rf"\set debit {HOT}"}
-_OTHER: Final = rf"\set wallet random({WALLETS}, {2 * WALLETS - 1})"
-_BARE: Final = """\
-begin;
-select bare.post(:debit, :wallet, 100);
-commit;
-"""
-# pgbench takes whatever follows a colon for a variable, so the scope's values are in the text and codes are put together.
-_OURS: Final = r"""
+# A colon begins a variable only before the name of one: those of account codes and of dates stay.
+_SCRIPT: Final = rf"""
+\set wallet random({WALLETS}, {2 * WALLETS - 1})
 \set n :n + 1
-\startpipeline
-begin;
-set local app.tenant = '{scope.tenant_id}';
-set local app.mode = '{scope.mode}';
-\endpipeline
-{call};
+\if :n = 1
+prepare posting as {{call}};
+\endif
+{{begin}};
+execute posting({{values}});
 commit;
 """
-_CODES: Final = (
-    "concat(:provider::text, :debit::bigint, :end::text)",
-    "concat(:user::text, :wallet::bigint, :end::text)",
-)
-_KEY: Final = "concat(:run::text, :client_id::bigint, '/', :n::bigint)"
+_BARE: Final = _SCRIPT.format(call="select bare.post($1, $2, $3)", begin="begin", values=":debit, :wallet, 100")
 _TPS: Final = re.compile(r"^tps = ([\d.]+) \(without initial connection time\)", re.MULTILINE)
 _runs = itertools.count()
 
@@ -57,18 +49,18 @@ class PgBench:
         """Postings a second of `clients` that make `each` calls one after the other. Raises RuntimeError when one fails."""
         url = self._where.app_url if side == "ours" else self._where.owner_url
         script = self._directory / f"{side}_{kind}.sql"
-        script.write_text(f"{_DEBIT[kind]}\n{_OTHER}\n" + (self._ours() if side == "ours" else _BARE))
+        script.write_text(_DEBIT[kind] + (self._ours() if side == "ours" else _BARE))
         jobs = min(clients, os.cpu_count() or 1)
         options = [
             "--no-vacuum",
-            "--protocol=prepared",
+            "--protocol=simple",
             f"--client={clients}",
             f"--jobs={jobs}",
             f"--transactions={each}",
+            "--define=n=0",
         ]
-        defined = [f"--define={name}={value}" for name, value in self._values().items()]
         process = await asyncio.create_subprocess_exec(
-            binaries() / "pgbench", *options, *defined, f"--file={script}", url,
+            binaries() / "pgbench", *options, f"--file={script}", url,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         output, errors = await process.communicate()
@@ -78,15 +70,15 @@ class PgBench:
         return float(found[1])
 
     def _ours(self) -> str:
-        """The product's call, each of its values one of pgbench's or an expression of several."""
-        values = (_KEY, ":event", ":phase", ":hash", ":at", "null", *_CODES, ":minor")
-        assert len(values) == len(values_of(deposit())), "the statement's values"
-        return _OURS.format(scope=self._where.scope, call=(ledger.POST_ONE.strip() % values))
-
-    def _values(self) -> dict[str, object]:
-        """A posting's values that are the same for each call."""
-        _, event, phase, digest, at, *_, minor = values_of(deposit())
-        return {
-            "n": 0, "run": f"pgbench/{time.time_ns()}/{next(_runs)}/", "event": event, "phase": phase, "hash": digest, "at": at,
-            "minor": minor, "provider": "provider:p", "user": "wallet:u", "end": ":NGN",
-        }  # fmt: skip
+        """The product's call with the values of one of its postings, but for the key and the accounts."""
+        key, event, phase, digest, at, expires, debit, credit, minor = values_of(deposit())
+        assert expires is None, "a deposit does not expire"
+        key = f"pgbench/{time.time_ns()}/{next(_runs)}/:client_id/:n"
+        debit, credit = (re.sub(r"\d+", name, str(code)) for name, code in ((":debit", debit), (":wallet", credit)))
+        values = f"'{key}', '{event}', '{phase}', '{digest}', '{at}', null, '{debit}', '{credit}', {minor}"
+        scope = self._where.scope
+        return _SCRIPT.format(
+            call=ledger.POST_ONE.strip() % tuple(f"${n}" for n in range(1, 10)),
+            begin=(BEGIN % (scope.tenant_id, scope.mode)).replace("; ", r"\; "),
+            values=values,
+        )

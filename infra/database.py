@@ -21,7 +21,8 @@ Tx = AsyncConnection[DictRow]
 
 _RECONNECT_SECONDS = 3.0
 # Utility statements need no planner, and a scope (a UUID and an enumeration) no quoting: half the price of `set_config`.
-_BEGIN = "begin; set local app.tenant = '%s'; set local app.mode = '%s'"
+BEGIN = "begin; set local app.tenant = '%s'; set local app.mode = '%s'"
+"""What opens a transaction in a scope, in one message."""
 _PREPARE_SCOPE = b"""prepare set_scope as select set_config('app.tenant', $1, true), set_config('app.mode', $2, true),
     set_config('plan_cache_mode', 'force_generic_plan', true), set_config('transaction_read_only', 'on', true)"""
 _PREPARED = "select name from pg_prepared_statements"
@@ -96,7 +97,7 @@ class Database:
             if scope is None:
                 await tx.execute("begin")
             else:
-                await tx.execute((_BEGIN % (scope.tenant_id, scope.mode)).encode())
+                await tx.execute((BEGIN % (scope.tenant_id, scope.mode)).encode())
             yield tx
 
     async def ask(self, scope: Scope, query: LiteralString, params: Sequence[Any]) -> DictRow | None:
