@@ -28,12 +28,8 @@ STORIES :=
 chaos: $(STAMP) ## Kill, break and delay everything while people invest, then count what was lost (FLOWS= SEEDS= STORIES=)
 	@$(BIN)/chama chaos --flows $(FLOWS) --seeds $(SEEDS) --stories "$(STORIES)"
 
-# The tests on the whole stack share one and tell their stories side by side; all others run in two processes.
-ON_THE_STACK := stories replay audit races browser docs outage faults upgrade privacy stuck chaos
-
 test: lint ## Format, lint, types, import rule and every test
-	$(BIN)/pytest -n 2 --dist loadfile $(ON_THE_STACK:%=--ignore=tests/%)
-	$(BIN)/pytest $(ON_THE_STACK:%=tests/%)
+	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 bench: $(STAMP) ## Measure us beside the bare thing, side by side, and write var/bench.json
 	$(BIN)/python -m benchmarks.run
