@@ -26,6 +26,7 @@ from api.routes import (
     ledger,
     operations,
     payments,
+    people,
     stuck,
     webhooks,
 )
@@ -51,6 +52,7 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     codec.router,
     stuck.router,
     campaign_life.router,
+    people.router,
 )
 
 DESCRIPTION = """
