@@ -74,6 +74,8 @@ async def invest(unit: Unit, campaign_id: str, body: InvestRequest) -> Reply:
     )
     investment = await (_from_wallet if body.provider == WALLET else _from_provider)(unit, campaign, body)
     await unit.timeline(investment.id, "investment_pledged", amount_minor=body.amount, currency=body.currency)
+    if investment.status is not InvestmentStatus.PLEDGED:  # the wallet's money is there at once
+        await unit.timeline(investment.id, f"investment_{investment.status}")
     await unit.audit(
         "investment.created", "investment", investment.id, amount_minor=body.amount, campaign_id=campaign.id
     )

@@ -27,6 +27,7 @@ from api.routes import (
     operations,
     payments,
     people,
+    statements,
     stuck,
     webhooks,
 )
@@ -53,6 +54,7 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     stuck.router,
     campaign_life.router,
     people.router,
+    statements.router,
 )
 
 DESCRIPTION = """
