@@ -15,6 +15,9 @@ from domain.errors import InvalidRequest
 
 MAX_DAYS: Final = 366
 MAX_LINES: Final = 5_000
+"""Of a kind, in a statement that is read."""
+MAX_DRAWN: Final = 1_000
+"""And in one that is drawn: each line costs two milliseconds of processor time."""
 
 
 @dataclass(frozen=True, slots=True)

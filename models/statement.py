@@ -1,6 +1,5 @@
 """Reads what a statement says: the wallet from the ledger, the investments from their timelines."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from domain.errors import Conflict
@@ -50,19 +49,20 @@ select c.id, c.title, sum(i.amount_minor)::bigint as minor
 """
 
 
-async def statement_of(tx: Tx, user_id: str, currency: str, period: Period) -> Statement:
-    """The user's statement. Raises Conflict `statement_too_long` when a part of it has more than 5,000 lines."""
+async def statement_of(tx: Tx, user_id: str, currency: str, period: Period, *, limit: int = MAX_LINES) -> Statement:
+    """The user's statement. Raises Conflict `statement_too_long` when a part of it has more than `limit` lines."""
     institution = await fetch_one(tx, "select name from tenants")
     holder = await get_user(tx, user_id)
     assert institution is not None and holder is not None
     params = {
-        "code": f"wallet:{user_id}:{currency}", "holder": user_id, "currency": currency, "limit": MAX_LINES + 1,
+        "code": f"wallet:{user_id}:{currency}", "holder": user_id, "currency": currency, "limit": limit + 1,
         "begins": period.begins_at, "ends": period.ends_at,
     }  # fmt: skip
     opening, *moved = await (await tx.execute(_WALLET, params)).fetchall()
     trades = await (await tx.execute(_TRADES, params)).fetchall()
     holdings = await (await tx.execute(_HOLDINGS, params)).fetchall()
-    _refuse_long(moved, trades, holdings)
+    if any(len(part) > limit for part in (moved, trades, holdings)):
+        raise Conflict("statement_too_long", f"More than {limit} lines: ask for a shorter period.", field="to")
     return Statement(
         holder=holder.name,
         institution=institution["name"],
@@ -80,8 +80,3 @@ async def zone_of(tx: Tx) -> str:
     row = await fetch_one(tx, "select zone from tenants")
     assert row is not None
     return str(row["zone"])
-
-
-def _refuse_long(*parts: Sequence[object]) -> None:
-    if any(len(part) > MAX_LINES for part in parts):
-        raise Conflict("statement_too_long", f"More than {MAX_LINES} lines: ask for a shorter period.", field="to")

@@ -14,7 +14,7 @@ from api.envelope import Envelope, success
 from api.routing import api_router
 from api.views import MoneyView
 from domain.money import exponent
-from domain.statement import Period, Statement
+from domain.statement import MAX_DRAWN, MAX_LINES, Period, Statement
 from infra.database import Database
 from models.clock import business_now
 from models.statement import statement_of, zone_of
@@ -119,12 +119,14 @@ def _view(found: Statement) -> StatementView:
     )  # fmt: skip
 
 
-async def _statement(request: Request, principal: Principal, currency: str, first: date, last: date) -> Statement:
+async def _statement(
+    request: Request, principal: Principal, currency: str, first: date, last: date, limit: int
+) -> Statement:
     exponent(currency)
     database: Database = request.app.state.database
     async with database.transaction(principal.scope) as tx:
         period = Period(first, last, await zone_of(tx))
-        return await statement_of(tx, principal.user_id, currency, period)
+        return await statement_of(tx, principal.user_id, currency, period, limit=limit)
 
 
 @router.get("/statements/{currency}", response_model=Envelope[StatementView])
@@ -136,7 +138,7 @@ async def read_statement(
     last: Last,
 ) -> JSONResponse:
     """One's own statement of a period: at most 366 days and 5,000 lines of a kind."""
-    return success(request, _view(await _statement(request, principal, currency, first, last)))
+    return success(request, _view(await _statement(request, principal, currency, first, last, MAX_LINES)))
 
 
 @router.get(
@@ -151,8 +153,8 @@ async def download_statement(
     first: First,
     last: Last,
 ) -> Response:
-    """The same statement as a PDF."""
-    found = await _statement(request, principal, currency, first, last)
+    """The same statement as a PDF; at most 1,000 lines of a kind."""
+    found = await _statement(request, principal, currency, first, last, MAX_DRAWN)
     database: Database = request.app.state.database
     async with database.transaction(principal.scope) as tx:
         made_at = await business_now(tx)

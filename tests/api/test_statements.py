@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
+
 from tests.api.test_lifecycle import People
 from tests.fixtures.api import Edge, assert_problem
 from tests.fixtures.hostile import fill_wallet
@@ -49,6 +51,15 @@ async def test_what_moved_before_is_the_opening_balance(edge: Edge) -> None:
     assert (seen["opening"]["amount"], seen["movements"]) == (0, [])
     other = (await ask(people, "/v1/statements/KES", later)).json()["data"]
     assert (other["opening"]["amount"], other["holdings"]) == (0, [])
+
+
+async def test_a_long_one_is_refused_not_cut(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = People(edge)
+    for number in range(3):
+        await fill_wallet(edge, people.investor, 100 + number, key=f"gift/{number}")
+    monkeypatch.setattr("api.routes.statements.MAX_DRAWN", 2)
+    assert_problem(await ask(people, "/v1/statements/NGN/pdf", AROUND), 409, "statement_too_long")
+    assert len((await ask(people, "/v1/statements/NGN", AROUND)).json()["data"]["movements"]) == 3
 
 
 async def test_a_bad_period_is_named(edge: Edge) -> None:
