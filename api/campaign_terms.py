@@ -11,6 +11,7 @@ from contracts.campaign import CampaignInput
 from contracts.ids import workflow_id
 from contracts.visibility import ENTITY
 from domain.campaign import CampaignKind, check_first_deadline
+from domain.eligibility import MAX_KYC_LEVEL
 from domain.errors import InvalidRequest, NotFound
 from domain.money import CURRENCIES
 from models.base import update
@@ -18,9 +19,13 @@ from models.campaign import Campaign, get_campaign
 
 Kind = Literal["all_or_nothing", "keep_what_you_raise"]
 Bps = Annotated[int, Field(ge=0, le=10_000)]
+KycLevel = Annotated[int, Field(ge=0, le=MAX_KYC_LEVEL)]
+Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
+Countries = Annotated[list[Country], Field(min_length=1, max_length=250)]
 WaitingSeconds = Annotated[int, Field(ge=0, le=2_592_000)]
 TEXTS: Final = frozenset({"title", "description"})
 """What may be edited once a campaign is approved."""
+_MAY_BE_NULL: Final = frozenset({"max_per_investor", "countries"})
 
 
 class MoneyBody(StrictModel):
@@ -36,6 +41,7 @@ class CampaignTerms(StrictModel):
     `cap` defaults to the goal; `min_ticket` to one minor unit. `success_floor_bps`: the part of the goal that must really
     be captured for the campaign to stay funded (see the README's rule). `waiting_seconds`: how long after the deadline
     slow money may still arrive. `close_when_funded`: it ends as soon as held and captured money reach the goal.
+    `min_kyc_level`, `countries`: who may invest; without countries, from anywhere.
     """
 
     title: ShortText
@@ -50,6 +56,8 @@ class CampaignTerms(StrictModel):
     success_floor_bps: Bps = 9_000
     waiting_seconds: WaitingSeconds = 259_200
     close_when_funded: bool = False
+    min_kyc_level: KycLevel = 0
+    countries: Countries | None = None
 
 
 class CampaignRequest(CampaignTerms):
@@ -59,7 +67,7 @@ class CampaignRequest(CampaignTerms):
 
 
 class CampaignEdit(StrictModel):
-    """The terms that change; what is left out stays. `max_per_investor` null: no limit."""
+    """The terms that change; what is left out stays. Null is no limit (`max_per_investor`) or anywhere (`countries`)."""
 
     title: ShortText | None = None
     description: LongText | None = None
@@ -73,13 +81,15 @@ class CampaignEdit(StrictModel):
     success_floor_bps: Bps | None = None
     waiting_seconds: WaitingSeconds | None = None
     close_when_funded: bool | None = None
+    min_kyc_level: KycLevel | None = None
+    countries: Countries | None = None
 
     def given(self) -> dict[str, Any]:
-        """The terms to change, by name. Null is a value for the limit per investor only."""
+        """The terms to change, by name. Null is a value for two of them only."""
         return {
             name: getattr(self, name)
             for name in type(self).model_fields
-            if name in self.model_fields_set and (getattr(self, name) is not None or name == "max_per_investor")
+            if name in self.model_fields_set and (getattr(self, name) is not None or name in _MAY_BE_NULL)
         }
 
 
@@ -121,6 +131,8 @@ def columns(terms: CampaignTerms) -> dict[str, Any]:
         "success_floor_bps": terms.success_floor_bps,
         "waiting_seconds": terms.waiting_seconds,
         "close_when_funded": terms.close_when_funded,
+        "min_kyc_level": terms.min_kyc_level,
+        "countries": sorted(set(terms.countries)) if terms.countries else None,
     }
 
 
@@ -144,6 +156,8 @@ def edited(row: Campaign, changes: dict[str, Any]) -> CampaignTerms:
         "success_floor_bps": row.success_floor_bps,
         "waiting_seconds": row.waiting_seconds,
         "close_when_funded": row.close_when_funded,
+        "min_kyc_level": row.min_kyc_level,
+        "countries": row.countries,
     }
     return CampaignTerms.model_construct(**terms | changes)
 

@@ -17,6 +17,7 @@ from contracts.investment import InvestmentInput
 from contracts.visibility import ENTITY, PROVIDER
 from domain import accounts
 from domain.campaign import CampaignKind, check_open
+from domain.eligibility import check_eligible
 from domain.errors import InvalidRequest, NotFound
 from domain.investment import InvestmentStatus, check_ticket
 from domain.money import Money
@@ -30,6 +31,7 @@ from models.investment import Investment, add_investment, committed_by
 from models.notification import notify
 from models.payment import Payment, PaymentAttempt, first_action
 from models.provider import account_of, return_urls
+from models.user import get_user
 
 Instrument = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,120}$")]
 ReturnUrl = Annotated[str, Field(min_length=8, max_length=MAX_LENGTH)]
@@ -59,6 +61,7 @@ async def invest(unit: Unit, campaign_id: str, body: InvestRequest) -> Reply:
     if campaign is None:
         raise NotFound("campaign")
     check_open(campaign.status, deadline_at=campaign.deadline_at, as_of=unit.as_of)
+    await _check_investor(unit, campaign)
     check_ticket(
         amount_minor=body.amount,
         currency=body.currency,
@@ -71,6 +74,8 @@ async def invest(unit: Unit, campaign_id: str, body: InvestRequest) -> Reply:
     )
     investment = await (_from_wallet if body.provider == WALLET else _from_provider)(unit, campaign, body)
     await unit.timeline(investment.id, "investment_pledged", amount_minor=body.amount, currency=body.currency)
+    if investment.status is not InvestmentStatus.PLEDGED:  # the wallet's money is there at once
+        await unit.timeline(investment.id, f"investment_{investment.status}")
     await unit.audit(
         "investment.created", "investment", investment.id, amount_minor=body.amount, campaign_id=campaign.id
     )
@@ -92,6 +97,20 @@ async def invest(unit: Unit, campaign_id: str, body: InvestRequest) -> Reply:
         summary=f"investment {investment.id}",
     )
     return Reply(202, investment_view(unit.scope, investment))
+
+
+async def _check_investor(unit: Unit, campaign: Campaign) -> None:
+    """Raises Conflict `kyc_required` or `country_not_allowed`. A campaign that asks for nothing costs no look at the person."""
+    if campaign.min_kyc_level == 0 and campaign.countries is None:
+        return
+    investor = await get_user(unit.tx, unit.principal.user_id)
+    assert investor is not None
+    check_eligible(
+        kyc_level=investor.kyc_level,
+        country=investor.country,
+        min_kyc_level=campaign.min_kyc_level,
+        countries=campaign.countries,
+    )
 
 
 async def check_source(unit: Unit, provider: str, currency: str, return_url: str | None) -> None:

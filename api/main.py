@@ -26,6 +26,8 @@ from api.routes import (
     ledger,
     operations,
     payments,
+    people,
+    statements,
     stuck,
     webhooks,
 )
@@ -51,6 +53,8 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     codec.router,
     stuck.router,
     campaign_life.router,
+    people.router,
+    statements.router,
 )
 
 DESCRIPTION = """

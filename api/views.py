@@ -77,6 +77,8 @@ class CampaignView(BaseModel):
     success_floor_bps: int
     waiting_seconds: int
     close_when_funded: bool
+    min_kyc_level: int
+    countries: list[str] | None
     go_live_at: datetime | None
     deadline_at: datetime
     deadline_extensions: int
@@ -160,8 +162,8 @@ def campaign_view(scope: Scope, row: Campaign) -> CampaignView:
         **row.model_dump(
             include={
                 "id", "owner_id", "title", "description", "kind", "status", "profit_share_bps", "success_floor_bps",
-                "waiting_seconds", "close_when_funded", "go_live_at", "deadline_at", "deadline_extensions", "verified_at",
-                "blocked_reason", "next_action_at", "created_at",
+                "waiting_seconds", "close_when_funded", "min_kyc_level", "countries", "go_live_at", "deadline_at",
+                "deadline_extensions", "verified_at", "blocked_reason", "next_action_at", "created_at",
             }
         ),
         goal=money(row.goal_minor),

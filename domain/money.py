@@ -155,3 +155,8 @@ def _major(amount_minor: int, currency: str) -> Decimal:
 def format_money(amount_minor: int, currency: str, locale: str = "en") -> str:
     """`₦5,000.00`: what a person reads, by the locale's own rules. Raises InvalidMoney for an unknown currency."""
     return format_currency(_major(amount_minor, currency), currency, locale=locale)
+
+
+def format_amount(amount_minor: int, currency: str, locale: str = "en") -> str:
+    """`5,000.00`: as `format_money`, where the currency is said elsewhere. Raises InvalidMoney for an unknown currency."""
+    return format_currency(_major(amount_minor, currency), currency, "#,##0.00", locale=locale)

@@ -3,6 +3,8 @@
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from sqlalchemy import Column, SmallInteger
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
 from domain.campaign import TAKES_MONEY, CampaignKind, CampaignStatus, Funding
@@ -14,7 +16,8 @@ from models.base import Scoped, by_id
 class Campaign(Scoped, table=True):
     """A campaign. Amounts in minor units of `currency`, shares in basis points, instants in UTC.
 
-    `go_live_at`: when it went live, or will. `goal_reached_at`: its process was told to close it early. `paused_by`: who.
+    `min_kyc_level`, `countries`: who may invest (`domain/eligibility.py`). `go_live_at`: when it went live,
+    or will. `goal_reached_at`: its process was told to close it early. `paused_by`: who.
     """
 
     __tablename__: ClassVar[str] = "campaigns"
@@ -38,6 +41,8 @@ class Campaign(Scoped, table=True):
     held_minor: int = 0
     captured_minor: int = 0
     close_when_funded: bool = False
+    min_kyc_level: int = Field(default=0, sa_type=SmallInteger)
+    countries: list[str] | None = Field(default=None, sa_column=Column(JSONB))
     go_live_at: datetime | None = None
     deadline_extensions: int = 0
     goal_reached_at: datetime | None = None

@@ -80,13 +80,13 @@ _REFUNDS: Final = _list(
          from refunds r where payment_id = x.id order by r.created_at, r.id"""
 )
 
-_USER: Final = f"id, email, name, role, {_time('x.created_at')} as created_at"
+_USER: Final = f"id, email, name, role, kyc_level, country, {_time('x.created_at')} as created_at"
 _CAMPAIGN: Final = f"""id, owner_id, title, description, kind, status, {_money("goal_minor")} as goal,
     {_money("cap_minor")} as cap, {_money("min_ticket_minor")} as min_ticket,
     case when max_per_investor_minor > 0 then {_money("max_per_investor_minor")} end as max_per_investor,
     {_money("pledged_minor")} as pledged, {_money("held_minor")} as held, {_money("captured_minor")} as captured,
-    profit_share_bps, success_floor_bps, waiting_seconds, close_when_funded, {_time("go_live_at")} as go_live_at,
-    {_time("deadline_at")} as deadline_at, deadline_extensions,
+    profit_share_bps, success_floor_bps, waiting_seconds, close_when_funded, min_kyc_level, countries,
+    {_time("go_live_at")} as go_live_at, {_time("deadline_at")} as deadline_at, deadline_extensions,
     {_time("verified_at")} as verified_at, blocked_reason, {_time("next_action_at")} as next_action_at,
     {_workflow("campaign", "x")} as workflow_id, {_time("x.created_at")} as created_at"""
 _SEEN: Final = "(x.status not in ('draft', 'changes_requested') or x.owner_id = u.id or u.role = 'admin')"

@@ -56,9 +56,15 @@ class LineCounts:
 _PLAN = """
 with chosen as (
     select i.id as investment_id, i.payment_id, row_number() over (order by i.created_at, i.id) as line_no,
-        case when %(outcome)s = 'capture' then 'capture' when %(outcome)s = 'renew' then 'renew'
+        case when %(outcome)s = 'capture' then case
+                  when u.kyc_level >= c.min_kyc_level and (c.countries is null or c.countries ? u.country) then 'capture'
+                  else 'void' end
+             when %(outcome)s = 'renew' then 'renew'
              when i.status = 'captured' then 'refund' else 'void' end as action
-    from investments i join payments p on (p.tenant_id, p.mode, p.id) = (i.tenant_id, i.mode, i.payment_id)
+    from investments i
+    join payments p on (p.tenant_id, p.mode, p.id) = (i.tenant_id, i.mode, i.payment_id)
+    join users u on (u.tenant_id, u.mode, u.id) = (i.tenant_id, i.mode, i.investor_id)
+    join campaigns c on (c.tenant_id, c.mode, c.id) = (i.tenant_id, i.mode, i.campaign_id)
     where i.campaign_id = %(campaign)s and (
         (%(outcome)s = 'capture' and i.status = 'held')
         or (%(outcome)s = 'release' and i.status in ('held', 'captured'))
@@ -69,6 +75,12 @@ with chosen as (
     select %(tenant)s, %(mode)s, %(id)s, line_no, investment_id, payment_id, action, 'queued' from chosen
     returning 1
 ) select count(*)::int as lines from planned
+"""
+
+_TELL_RELEASED = """
+insert into timeline (tenant_id, mode, entity_id, at, event, detail)
+select tenant_id, mode, investment_id, %(as_of)s, 'investor_not_eligible', jsonb_build_object('settlement_id', settlement_id)
+  from settlement_lines where settlement_id = %(id)s and action = 'void' order by line_no
 """
 
 
@@ -85,6 +97,8 @@ async def plan_settlement(
 ) -> int:
     """Write the settlement and its lines in one statement each; returns the number of lines (with none it is complete).
 
+    The pledge of whoever is not eligible any more (`domain.eligibility.may_invest`) is voided where others are captured.
+
     `margin`: for `renew`, how long before it lapses an authorization with a saved instrument is taken.
     """
     params = {"tenant": scope.tenant_id, "mode": scope.mode, "id": settlement_id, "campaign": campaign_id,
@@ -96,6 +110,8 @@ async def plan_settlement(
     )
     row = await (await tx.execute(_PLAN, params)).fetchone()
     assert row is not None
+    if outcome == "capture":
+        await tx.execute(_TELL_RELEASED, params)
     await tx.execute(
         "update settlements set lines = %(n)s, status = case when %(n)s = 0 then 'completed' else status end where id = %(id)s",
         {"n": row["lines"], "id": settlement_id},

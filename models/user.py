@@ -9,6 +9,7 @@ from typing import ClassVar
 from uuid import UUID, uuid4
 
 from psycopg.errors import UniqueViolation
+from sqlalchemy import SmallInteger
 from sqlmodel import Field
 
 from contracts.base import Scope
@@ -16,7 +17,7 @@ from domain.errors import Conflict
 from infra.database import Database, Tx, fetch_one
 from models.base import Scoped
 
-_VISIBLE = "tenant_id, mode, id, email, name, role, created_at, disabled_at"
+_VISIBLE = "tenant_id, mode, id, email, name, role, created_at, disabled_at, kyc_level, country"
 
 
 class Role(StrEnum):
@@ -28,7 +29,7 @@ class Role(StrEnum):
 
 
 class User(Scoped, table=True):
-    """A person of one tenant in one mode."""
+    """A person of one tenant in one mode. `kyc_level`, `country`: see `domain/eligibility.py`."""
 
     __tablename__: ClassVar[str] = "users"
 
@@ -39,6 +40,8 @@ class User(Scoped, table=True):
     password_hash: str = Field(default="", repr=False)
     created_at: datetime
     disabled_at: datetime | None = None
+    kyc_level: int = Field(default=0, sa_type=SmallInteger)
+    country: str | None = None
 
 
 class EmailTaken(Conflict):
@@ -98,6 +101,16 @@ async def find_login(tx: Tx, scope: Scope, email: str) -> User | None:
 async def get_user(tx: Tx, user_id: str) -> User | None:
     """A user of the transaction's scope, without the password hash."""
     row = await fetch_one(tx, f"select {_VISIBLE} from users where id = %s", (user_id,))  # noqa: S608 - a constant
+    return User.model_validate(row) if row else None
+
+
+async def verify_user(tx: Tx, user_id: str, *, kyc_level: int, country: str | None) -> User | None:
+    """Set how well a person is known and where it lives; None when there is no such user."""
+    row = await fetch_one(
+        tx,
+        f"update users set kyc_level = %s, country = %s where id = %s returning {_VISIBLE}",  # noqa: S608 - a constant
+        (kyc_level, country, user_id),
+    )
     return User.model_validate(row) if row else None
 
 

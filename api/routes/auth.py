@@ -67,6 +67,8 @@ class UserView(BaseModel):
     email: str
     name: str
     role: Role
+    kyc_level: int
+    country: str | None
     created_at: datetime
 
 
@@ -86,8 +88,9 @@ class InvalidCredentials(Unauthenticated):
         super().__init__("invalid_credentials", "Tenant, email address or password is wrong.")
 
 
-def _view(user: User) -> UserView:
-    return UserView(id=user.id, email=user.email, name=user.name, role=user.role, created_at=user.created_at)
+def user_view(user: User) -> UserView:
+    """A user's row as it is shown."""
+    return UserView.model_validate(user, from_attributes=True)
 
 
 async def _scope(auth_database: Database, slug: str, mode: str) -> Scope | None:
@@ -117,7 +120,7 @@ async def sign_up(request: Request, body: SignupRequest) -> JSONResponse:
             user_id=unit.new_id("usr"),
         )
         await unit.audit("user.signed_up", "user", user.id, role=str(user.role))
-        return Reply(201, _view(user))
+        return Reply(201, user_view(user))
 
     # Keys of people without an account are told apart by their address: two strangers may pick the same key.
     whose = hashlib.sha256(body.email.encode()).hexdigest()[:32]
@@ -142,7 +145,7 @@ async def log_in(request: Request, body: LoginRequest) -> JSONResponse:
     matches = await passwords.verify(body.password.get_secret_value(), user.password_hash if user and known else None)
     if user is None or not matches:
         raise InvalidCredentials
-    return success(request, LoginView(access_token=tokens.issue(user), expires_in=tokens.seconds, user=_view(user)))
+    return success(request, LoginView(access_token=tokens.issue(user), expires_in=tokens.seconds, user=user_view(user)))
 
 
 @router.get("/users/me", tags=["users"], response_model=Envelope[UserView])

@@ -1,0 +1,82 @@
+"""Reads what a statement says: the wallet from the ledger, the investments from their timelines."""
+
+from typing import Final
+
+from domain.errors import Conflict
+from domain.statement import MAX_LINES, Holding, Movement, Period, Statement, Trade
+from infra.database import Tx, fetch_one
+from models.user import get_user
+
+# One statement, so that the opening balance and the movements are of one moment. A hold moves nothing; its `post` does.
+_WALLET: Final = """
+with moved as (
+    select t.id, t.part, t.event, t.key, t.effective_at, t.amount_minor as minor, t.phase
+      from ledger_accounts a join ledger_transfers t on t.credit_id = a.id where a.code = %(code)s
+    union all
+    select t.id, t.part, t.event, t.key, t.effective_at, -t.amount_minor, t.phase
+      from ledger_accounts a join ledger_transfers t on t.debit_id = a.id where a.code = %(code)s
+), final as (
+    select * from moved where phase in ('single', 'post', 'reversal') and effective_at < %(ends)s
+)
+(select 0 as place, null as event, null as key, null as at, coalesce(sum(minor), 0)::bigint as minor, 0 as id
+   from final where effective_at < %(begins)s)
+union all
+(select 1, event, key, effective_at, sum(minor)::bigint, id
+   from final where effective_at >= %(begins)s group by id, event, key, effective_at
+  order by effective_at, id limit %(limit)s)
+order by place, at, id
+"""
+_TRADES: Final = """
+select i.id, c.title, s.at, s.event, case s.event when 'investment_captured' then -i.amount_minor else i.amount_minor end as minor
+  from investments i
+  join campaigns c on (c.tenant_id, c.mode, c.id) = (i.tenant_id, i.mode, i.campaign_id)
+  join timeline s on (s.tenant_id, s.mode, s.entity_id) = (i.tenant_id, i.mode, i.id)
+ where i.investor_id = %(holder)s and i.currency = %(currency)s
+   and s.event in ('investment_captured', 'investment_refunded') and s.at >= %(begins)s and s.at < %(ends)s
+ order by s.at, i.id, s.seq limit %(limit)s
+"""
+_HOLDINGS: Final = """
+select c.id, c.title, sum(i.amount_minor)::bigint as minor
+  from investments i
+  join campaigns c on (c.tenant_id, c.mode, c.id) = (i.tenant_id, i.mode, i.campaign_id)
+ cross join lateral (
+       select s.event from timeline s
+        where (s.tenant_id, s.mode, s.entity_id) = (i.tenant_id, i.mode, i.id) and s.at < %(ends)s
+          and s.event in ('investment_captured', 'investment_refunded')
+        order by s.seq desc limit 1) last
+ where i.investor_id = %(holder)s and i.currency = %(currency)s and last.event = 'investment_captured'
+ group by c.id, c.title order by c.title, c.id limit %(limit)s
+"""
+
+
+async def statement_of(tx: Tx, user_id: str, currency: str, period: Period, *, limit: int = MAX_LINES) -> Statement:
+    """The user's statement. Raises Conflict `statement_too_long` when a part of it has more than `limit` lines."""
+    institution = await fetch_one(tx, "select name from tenants")
+    holder = await get_user(tx, user_id)
+    assert institution is not None and holder is not None
+    params = {
+        "code": f"wallet:{user_id}:{currency}", "holder": user_id, "currency": currency, "limit": limit + 1,
+        "begins": period.begins_at, "ends": period.ends_at,
+    }  # fmt: skip
+    opening, *moved = await (await tx.execute(_WALLET, params)).fetchall()
+    trades = await (await tx.execute(_TRADES, params)).fetchall()
+    holdings = await (await tx.execute(_HOLDINGS, params)).fetchall()
+    if any(len(part) > limit for part in (moved, trades, holdings)):
+        raise Conflict("statement_too_long", f"More than {limit} lines: ask for a shorter period.", field="to")
+    return Statement(
+        holder=holder.name,
+        institution=institution["name"],
+        currency=currency,
+        period=period,
+        opening_minor=opening["minor"],
+        movements=[Movement(row["at"], row["event"], row["key"], row["minor"]) for row in moved],
+        trades=[Trade(row["at"], row["event"], row["id"], row["title"], row["minor"]) for row in trades],
+        holdings=[Holding(row["id"], row["title"], row["minor"]) for row in holdings],
+    )
+
+
+async def zone_of(tx: Tx) -> str:
+    """The tenant's time zone."""
+    row = await fetch_one(tx, "select zone from tenants")
+    assert row is not None
+    return str(row["zone"])
