@@ -5,7 +5,7 @@ Nobody has been asked yet: everybody begins at level 0, and the campaigns that e
 
 from alembic import op
 
-revision = "0012"
+revision = "0009"
 down_revision = "0008"
 
 COLUMNS = """
