@@ -21,7 +21,9 @@ from api.routes import (
     campaigns,
     clock,
     codec,
+    distributions,
     health,
+    holders,
     investments,
     ledger,
     operations,
@@ -51,6 +53,8 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     codec.router,
     stuck.router,
     campaign_life.router,
+    distributions.router,
+    holders.router,
 )
 
 DESCRIPTION = """
