@@ -74,7 +74,8 @@ _OWED = """
 with owed as (
     select l.tenant_id, l.mode, 'payable:' || d.campaign_id || ':' || d.currency as code,
            sum(case when l.status in ('queued', 'sending', 'unknown', 'held', 'failed', 'returned') then l.gross_minor
-                    when l.status = 'carried_forward' and t.id is null then greatest(0, l.gross_minor + l.carried_out_minor)
+                    when l.status = 'carried_forward' and t.id is null and l.carried_into is distinct from 'unclaimed'
+                    then greatest(0, l.gross_minor + l.carried_out_minor)
                     else 0 end) as minor
       from distributions d
       join distribution_lines l on l.tenant_id = d.tenant_id and l.mode = d.mode and l.distribution_id = d.id
@@ -103,7 +104,7 @@ select n.tenant_id || '/' || n.mode || ' distribution ' || n.distribution_id || 
   join distributions d on d.tenant_id = n.tenant_id and d.mode = n.mode and d.id = n.distribution_id
        and d.status not in ('rejected', 'canceled')
   left join (select tenant_id, mode, carried_into, holder_id, sum(gross_minor + carried_out_minor) as minor
-               from distribution_lines where carried_into is not null group by 1, 2, 3, 4) c
+               from distribution_lines where carried_into <> 'unclaimed' group by 1, 2, 3, 4) c
     on c.tenant_id = n.tenant_id and c.mode = n.mode and c.carried_into = n.distribution_id and c.holder_id = n.holder_id
   left join (select tenant_id, mode, distribution_id, holder_id, sum(amount_minor) as minor
                from distribution_adjustments where distribution_id is not null group by 1, 2, 3, 4) a

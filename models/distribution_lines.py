@@ -130,6 +130,10 @@ select %(tenant)s::uuid, %(mode)s::text,
 """  # noqa: S608  constant text
 
 
+NOBODY: Final = "unclaimed"
+"""In `carried_into`: no later run will take it."""
+
+
 class DistributionLine(Scoped, table=True):
     """What one holder gets in one run, in minor units of its currency; see `domain.distribution.Line`.
 
@@ -242,6 +246,23 @@ async def set_aside(tx: Tx, distribution_id: str, target: LineStatus) -> tuple[i
                 where distribution_id = %s and status in ('held', 'failed', 'returned') returning gross_minor)
            select count(*)::int as n, coalesce(sum(gross_minor), 0)::bigint as minor from changed""",
         (str(target), distribution_id),
+    )
+    return (row["n"], row["minor"]) if row else (0, 0)
+
+
+async def give_up_carried(tx: Tx, distribution_id: str) -> tuple[int, int]:
+    """What the run's lines carry and no later run has taken over goes to nobody: how many lines, and minor units.
+
+    A debt that is carried stays: it is nobody's claim.
+    """
+    row = await fetch_one(
+        tx,
+        """with changed as (
+               update distribution_lines set carried_into = %s, updated_at = now()
+                where distribution_id = %s and status = 'carried_forward' and carried_into is null
+                  and gross_minor + carried_out_minor > 0 returning gross_minor + carried_out_minor as minor)
+           select count(*)::int as n, coalesce(sum(minor), 0)::bigint as minor from changed""",
+        (NOBODY, distribution_id),
     )
     return (row["n"], row["minor"]) if row else (0, 0)
 

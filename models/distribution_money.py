@@ -1,7 +1,7 @@
 """A run's postings: its money is held in the funder's wallet, becomes the holders', and is paid line by line.
 
-Keys: `distribution/<run>/hold`, `/funds`, `/canceled`, `/recovered`, `/unclaimed/<n>`, and `distribution/<run>/<line>` for each
-line that is paid. So nothing is booked twice, whoever repeats what.
+Keys: `distribution/<run>/hold`, `/funds`, `/canceled`, `/recovered`, `/unclaimed/<occasion>`, and `distribution/<run>/<line>`
+for each line that is paid. So nothing is booked twice, whoever repeats what.
 """
 
 from collections.abc import Sequence
@@ -79,12 +79,12 @@ async def credit(tx: Tx, run: Distribution, lines: Sequence[tuple[int, Line]], a
     )
 
 
-async def give_up(tx: Tx, run: Distribution, minor: int, as_of: datetime) -> None:
-    """Nobody could be paid `minor`, and nobody will: it is unclaimed. One posting each time a run is closed so."""
+async def give_up(tx: Tx, run: Distribution, minor: int, as_of: datetime, *, occasion: str) -> None:
+    """Nobody could be paid `minor`, and nobody will: it is unclaimed. One posting an `occasion` (the command's own id)."""
     if minor:
         amount = Money(minor, run.currency)
         posting = postings.distribution_unclaimed(
-            key(run, f"unclaimed/{run.payings}"), campaign_id=run.campaign_id, amount=amount, as_of=as_of
+            key(run, f"unclaimed/{occasion}"), campaign_id=run.campaign_id, amount=amount, as_of=as_of
         )
         await ledger.post(tx, posting)
 

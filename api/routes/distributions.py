@@ -242,18 +242,27 @@ async def close_distribution(
     body: CloseRequest,
     principal: Annotated[Principal, requires("distribution.pay")],
 ) -> JSONResponse:
-    """End a run whose last lines could not be paid: they are carried into the next run, or unclaimed."""
+    """End a run whose last lines could not be paid: they are carried into the next run, or unclaimed. Of a run that is paid
+    already: what its lines still carry, and no later run has taken over, is unclaimed."""
 
     async def handle(unit: Unit) -> Reply:
         run = await locked(unit, distribution_id, "distribution.pay")
-        if run.status is not _D.PARTIALLY_PAID or run.blocked_reason == "ledger_differs":
-            raise Conflict("nothing_to_close", "Only a run that is partially paid can be closed.")
-        target = LineStatus.CARRIED_FORWARD if body.rest == "carry_forward" else LineStatus.UNCLAIMED
-        lines, minor = await distribution_lines.set_aside(unit.tx, run.id, target)
-        if target is LineStatus.UNCLAIMED:
-            await distribution_money.give_up(unit.tx, run, minor, unit.as_of)
+        unclaimed = body.rest == "unclaimed"
+        lines = minor = 0
+        if run.status is _D.PAID and unclaimed:
+            lines, minor = await distribution_lines.give_up_carried(unit.tx, run.id)
+        elif run.status is _D.PARTIALLY_PAID and run.blocked_reason != "ledger_differs":
+            target = LineStatus.UNCLAIMED if unclaimed else LineStatus.CARRIED_FORWARD
+            lines, minor = await distribution_lines.set_aside(unit.tx, run.id, target)
+        if lines == 0:
+            raise Conflict("nothing_to_close", "Nothing of this run is left over.")
+        if unclaimed:
+            await distribution_money.give_up(unit.tx, run, minor, unit.as_of, occasion=unit.new_id("unc"))
         story = {"reason": body.reason, "rest": body.rest, "lines": lines}
-        await change_status(unit.tx, unit.scope, run, _D.PAID, unit.as_of, story=story, **_NOTHING_WAITS)
+        if run.status is _D.PARTIALLY_PAID:
+            await change_status(unit.tx, unit.scope, run, _D.PAID, unit.as_of, story=story, **_NOTHING_WAITS)
+        else:
+            await unit.timeline(run.id, "distribution_closed", **story)
         await unit.audit("distribution.close", "distribution", run.id, **story)
         return Reply(200, distribution_view(unit.scope, run))
 
