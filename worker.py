@@ -13,6 +13,7 @@ from temporalio.worker import Worker
 
 from activities.campaigns import CampaignActivities
 from activities.clock import ClockActivities
+from activities.distributions import DistributionActivities
 from activities.effects import Effects
 from activities.inbox import InboxActivities
 from activities.notifications import NotificationActivities
@@ -32,6 +33,7 @@ from infra.settings import Settings
 from infra.temporal import connect
 from workflows.campaign import CampaignWorkflow
 from workflows.clock import ClockWorkflow
+from workflows.distribution import DistributionWorkflow
 from workflows.inbox import InboxWorkflow
 from workflows.investment import InvestmentWorkflow
 from workflows.notices import NoticesWorkflow
@@ -42,6 +44,7 @@ from workflows.settlement import SettlementWorkflow
 WORKFLOWS: list[type] = [
     CampaignWorkflow,
     ClockWorkflow,
+    DistributionWorkflow,
     InboxWorkflow,
     InvestmentWorkflow,
     NoticesWorkflow,
@@ -61,6 +64,7 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
     notifications = NotificationActivities(db, settings)
     payments = PaymentActivities(steps, notifications)
     settlements = SettlementActivities(db, steps, refunds, renewals)
+    distributions = DistributionActivities(db)
     bound: list[Callable[..., Any]] = [
         payments.start_attempt,
         payments.check_attempt,
@@ -72,6 +76,11 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
         CampaignActivities(db).advance_campaign,
         settlements.settle_range,
         settlements.settlement_progress,
+        distributions.advance_distribution,
+        distributions.calculate_distribution,
+        distributions.begin_distribution,
+        distributions.pay_distribution_range,
+        distributions.finish_distribution,
         InboxActivities(db, rails).drain_inbox,
         notifications.send_notifications,
     ]

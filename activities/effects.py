@@ -8,11 +8,11 @@ the same transaction as its consequences, by the caller through `Settled`.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 from prometheus_client import Counter
@@ -157,8 +157,8 @@ class Effects:
 
 
 @asynccontextmanager
-async def heartbeating() -> AsyncIterator[None]:
-    """Tell Temporal every second that this worker lives; nothing outside an activity.
+async def heartbeating(progress: Callable[[], Sequence[Any]] = tuple) -> AsyncIterator[None]:
+    """Tell Temporal every second that this worker lives, and how far it is; nothing outside an activity.
 
     The first second is told by the activity's start: most calls are over by then, and each report is a request.
     """
@@ -169,7 +169,7 @@ async def heartbeating() -> AsyncIterator[None]:
     async def beat() -> None:
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS)
-            activity.heartbeat()
+            activity.heartbeat(*progress())
 
     task = asyncio.create_task(beat())
     try:

@@ -12,6 +12,7 @@ from activities.gateways.protocols import PaymentRail, RefundFact
 from activities.rails import Rails
 from contracts.base import Mode, Scope
 from infra.database import Database
+from models.distribution_audit import wrong_distributions
 from models.provider import ProviderAccount, accounts
 from models.reconciliation import Side, first_attempt_at, ledger_side, rows_side, unmatched_payments, wrong_counters
 
@@ -38,6 +39,7 @@ async def reconcile(db: Database, rails: Rails, scope: Scope | None = None) -> R
         found = [each for each in await accounts(tx) if scope is None or scope_of(each) == scope]
         result.findings += [f"A9 {text}" for text in await wrong_counters(tx)]
         result.findings += [f"A2 {text}" for text in await unmatched_payments(tx)]
+        result.findings += [f"A7 {text}" for text in await wrong_distributions(tx)]
     for account in found:
         await _compare(db, account, rails.build(account), result)
     return result

@@ -21,7 +21,9 @@ from api.routes import (
     campaigns,
     clock,
     codec,
+    distributions,
     health,
+    holders,
     investments,
     ledger,
     operations,
@@ -55,6 +57,8 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     campaign_life.router,
     people.router,
     statements.router,
+    distributions.router,
+    holders.router,
 )
 
 DESCRIPTION = """

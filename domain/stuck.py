@@ -61,6 +61,9 @@ DO: Final[dict[StuckKind, str]] = {
 BLOCKED_DO: Final = {
     "unknown_outcome": "Ask the provider about the reference, then POST /v1/admin/payments/{id}/resolve-unknown.",
     "failed_lines": "Read the settlement's lines, mend the cause, then POST /v1/admin/settlements/{id}/retry-failed-lines.",
+    "not_funded": "The campaign's owner tops the wallet up, and says so (/fund); or somebody cancels the run.",
+    "unpaid_lines": "Read the lines, mend the cause, then POST /v1/admin/distributions/{id}/retry, or close the run.",
+    "ledger_differs": "Run `chama audit`: the run's lines and the ledger disagree. Pay nothing until a developer has looked.",
     "refund_failed": "Settle it with the payer by another way; the case names the amount.",
 }
 """What a person does about a blocked reason."""
@@ -76,6 +79,11 @@ STEPS: Final = {
     "advance_campaign": "applying what is due to the campaign",
     "settle_range": "settling a range of lines",
     "settlement_progress": "counting the settlement's open lines",
+    "advance_distribution": "seeing what the distribution wants next",
+    "calculate_distribution": "calculating the distribution's lines",
+    "begin_distribution": "releasing the distribution's money to its lines",
+    "pay_distribution_range": "paying a range of lines into wallets",
+    "finish_distribution": "holding the distribution's lines against the ledger",
     "drain_inbox": "processing stored webhooks",
     "send_notifications": "telling the people concerned",
     "advance_clock": "moving the test clock",

@@ -64,6 +64,9 @@ select *, count(*) over () as total from (
     union all
     select tenant_id, mode, 'campaign', id, null, updated_at, blocked_reason, null from campaigns
      where blocked_reason is not null
+    union all
+    select tenant_id, mode, 'distribution', id, null, updated_at, blocked_reason, null from distributions
+     where blocked_reason is not null
 ) blocked order by since, subject limit %(limit)s
 """
 
@@ -81,6 +84,9 @@ with things as (
     union all
     select tenant_id, mode, 'campaign', id, next_action_at, status, %(late)s from campaigns
      where next_action_at is not null and status not in ('funded', 'closed_failed', 'rejected')
+    union all
+    select tenant_id, mode, 'distribution', id, next_action_at, status, %(late)s from distributions
+     where next_action_at is not null and status = 'funding'
 )
 select t.tenant_id, t.mode, t.noun, t.id as subject, null as workflow_id, t.next_action_at as since, t.status as code,
        null::int as attempts, count(*) over () as total

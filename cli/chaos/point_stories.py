@@ -6,6 +6,7 @@ that a story names and never reaches by the run itself: it is never struck.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from datetime import timedelta
 from typing import Final
 
 import psycopg
@@ -20,6 +21,7 @@ DRIVES: Final[dict[str, tuple[str, ...]]] = {}
 """Story → the activities it drives for certain."""
 PATIENCE_SECONDS: Final = 400
 _HELD, _PAGE = 200_000, 150_000
+_PROFIT = 70_000
 _LOST_CALL_SECONDS: Final = 20
 """Longer than any call, and than the lease of an exclusive effect: whoever made it is dead or has been answered."""
 _BUSINESS_TRIES: Final = 8
@@ -159,6 +161,43 @@ async def missed(world: World) -> None:
     await _until(world, bem, page, "refunded")
     await _counts(world, campaign)
     await _kept(world)
+
+
+@drives(
+    "advance_distribution",
+    "calculate_distribution",
+    "begin_distribution",
+    "pay_distribution_range",
+    "finish_distribution",
+)
+async def shared_out(world: World) -> None:
+    """A funded campaign's profit goes into its holders' wallets."""
+    await world.start_clock()
+    owner, ada, bem = await world.person("business_owner"), await world.person(), await world.person()
+    campaign = await world.campaign(
+        "keep_what_you_raise", goal=_HELD + _PAGE, days=1, owner=owner, profit_share_bps=10_000
+    )
+    for who, amount in ((ada, _HELD), (bem, _PAGE)):
+        await _until(world, who, await world.invest(who, campaign, amount, "stripe", instrument=CARD), "captured")
+    deposit = await owner.post(
+        "/v1/deposits", {"amount": _PROFIT, "currency": "NGN", "provider": "stripe", "instrument": CARD}
+    )
+    await world.until(owner, f"/v1/payments/{deposit['id']}", "succeeded", seconds=PATIENCE_SECONDS)
+    await _decided(world, campaign, "funded", days=2)
+    day = f"{(await world.business_now()).date() - timedelta(days=1)}"
+    body = {"declared_profit": {"amount": _PROFIT, "currency": "NGN"}, "evidence": "The books.", "period_start": day,
+            "period_end": day, "record_date": day}  # fmt: skip
+    run = await owner.post(f"/v1/campaigns/{campaign}/distributions", body)
+    at = f"/v1/campaigns/{campaign}/distributions/{run['id']}"
+    await owner.post(f"{at}/calculate")
+    await world.until(owner, at, "calculated", seconds=PATIENCE_SECONDS)
+    await owner.post(f"{at}/submit")
+    await world.admin.post(f"/v1/admin/distributions/{run['id']}/approve")
+    await world.until(owner, at, "paid", seconds=PATIENCE_SECONDS)
+    for who, share in ((ada, _PROFIT * _HELD // (_HELD + _PAGE)), (bem, _PROFIT * _PAGE // (_HELD + _PAGE))):
+        found = sum(each["available"] for each in await who.get("/v1/wallet"))
+        expect(found == share, f"the wallet holds {found}, not {share}")
+    await _kept(world, stripe=[_HELD, _PAGE, _PROFIT])
 
 
 async def let_grace_pass(world: World) -> None:

@@ -108,9 +108,18 @@ class World:
         _data(await self.api.post("/v1/auth/signup", json=body))
         return await self._log_in(self.api, self.seeded, email, PASSWORD)
 
-    async def campaign(self, kind: str, *, goal: int, days: float = 30, currency: str = "NGN", **terms: Any) -> str:
-        """A live campaign of a new business owner; its id."""
-        owner = await self.person("business_owner")
+    async def campaign(
+        self,
+        kind: str,
+        *,
+        goal: int,
+        days: float = 30,
+        currency: str = "NGN",
+        owner: Person | None = None,
+        **terms: Any,
+    ) -> str:
+        """A live campaign of `owner`, or of a new business owner; its id."""
+        owner = owner or await self.person("business_owner")
         now = await self.business_now()
         body = {"title": "Mama Kemi Bakery", "description": "A second oven.", "kind": kind,
                 "goal": {"amount": goal, "currency": currency},

@@ -13,6 +13,7 @@ import pytest
 from domain.allocation import split
 from domain.distribution import DistributionTerms, Holding, Line, ShareRule, calculate
 from domain.money import MAX_AMOUNT, Rounding, portion
+from models import distribution_lines
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "distributions.md"
 BLOCKS = re.findall(r"```(python|sql)\n(.*?)```", PAGE.read_text(), re.DOTALL)
@@ -48,6 +49,12 @@ def fill(connection: Connection, table: str, rows: Sequence[Sequence[object]]) -
     with connection.cursor().copy(f"copy {table} from stdin") as copy:
         for row in rows:
             copy.write_row(row)
+
+
+def test_the_process_runs_what_the_page_says() -> None:
+    assert LINES.strip() == distribution_lines.LINES.strip()
+    migration = (PAGE.parent.parent / "migrations" / "sql" / "distributions.sql").read_text()
+    assert PORTION.replace("or replace ", "").strip() in migration
 
 
 def test_the_example_runs() -> None:

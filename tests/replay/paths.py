@@ -8,6 +8,7 @@ from cli.demo.world import Json, Person
 from tests.fixtures.stage import Stage
 from tests.replay.golden import CONTINUED, Facts
 from tests.stories import test_canceling as canceling
+from tests.stories import test_distributions as distributions
 from tests.stories import test_lifecycle as lifecycle
 from tests.stories import test_paying as paying
 from tests.stories import test_retrying_lines as retrying
@@ -19,7 +20,7 @@ from tests.stories import test_webhooks as webhooks
 Story = Callable[[Stage], Awaitable[None]]
 PAYMENT, INVESTMENT, CAMPAIGN = "PaymentWorkflow", "InvestmentWorkflow", "CampaignWorkflow"
 SETTLEMENT, REFUND, INBOX, CLOCK = "SettlementWorkflow", "RefundWorkflow", "InboxWorkflow", "ClockWorkflow"
-NOTICES = "NoticesWorkflow"
+NOTICES, DISTRIBUTION = "NoticesWorkflow", "DistributionWorkflow"
 MOST_PATHS_NEEDED = {PAYMENT: 5, INVESTMENT: 5, CAMPAIGN: 5}
 """The workflows money waits in; all others need one path at least."""
 
@@ -139,6 +140,10 @@ WALKS = (
     Walk(REFUND, "after_the_window", slow_money.it_comes_after_the_window_and_goes_back, ends("succeeded")),
     Walk(INBOX, "a_late_event", canceling.canceled_before_payment_then_paid, lambda f: True),
     Walk(INBOX, "late_and_reordered", webhooks.late_and_reordered_webhooks_change_nothing, lambda f: True),
+    Walk(DISTRIBUTION, "paid", distributions.from_profit_to_wallets, ends("paid")),
+    Walk(DISTRIBUTION, "waited_for_its_money", distributions.unfunded_it_waits, lambda f: f.timers > 0),
+    Walk(DISTRIBUTION, "sent_back_then_canceled", distributions.sent_back_then_canceled, ends("canceled")),
+    Walk(DISTRIBUTION, "held_line", distributions.a_held_line_is_let_go, ends("partially_paid")),
     Walk(CLOCK, "past_a_deadline", settling.a_failed_capture_above_the_floor, lambda f: True),
 )
 """Paths of the stack as it is."""

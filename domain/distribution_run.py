@@ -1,0 +1,46 @@
+"""When a run may be declared, and by whom it may be approved. Amounts and states: `domain/distribution.py`."""
+
+from datetime import date, timedelta
+
+from domain.campaign import CampaignStatus
+from domain.distribution import DistributionStatus, InvalidTerms
+from domain.errors import Conflict, Forbidden
+
+_D = DistributionStatus
+FUNDING_AGAIN = timedelta(hours=6)
+"""How long after a vain look for its money a run looks again by itself; a word from its owner is heard at once."""
+OVER = frozenset({_D.REJECTED, _D.CANCELED})
+"""Such a run counts for nothing: its period may be declared again."""
+FUNDED = frozenset({_D.PAYING, _D.PARTIALLY_PAID, _D.PAID})
+"""The run's money is the holders'."""
+
+
+def check_declaration(status: CampaignStatus, *, record_date: date, today: date) -> None:
+    """Refuse a run that cannot be calculated yet. `today` is the tenant's business date.
+
+    Raises Conflict `campaign_not_funded`, and InvalidTerms for a record date that is not over: until then who holds what
+    may still change.
+    """
+    if status is not CampaignStatus.FUNDED:
+        raise Conflict("campaign_not_funded", "Only a funded campaign distributes a profit.")
+    if record_date >= today:
+        raise InvalidTerms("The record date is over before a run is declared.", field="record_date")
+
+
+def check_submittable(status: DistributionStatus, *, dry_run: bool, error_code: str | None) -> None:
+    """Refuse to hand in what nobody could approve.
+
+    Raises Conflict `is_dry_run`, `distribution_not_calculated`, or the calculation's own refusal.
+    """
+    if dry_run:
+        raise Conflict("is_dry_run", "A dry run is only looked at.")
+    if status is not _D.CALCULATED:
+        raise Conflict("distribution_not_calculated", "Only a calculated run can be submitted.")
+    if error_code is not None:
+        raise Conflict(error_code, "The calculation found nothing that could be paid.")
+
+
+def check_second_person(approver: str, *others: str | None) -> None:
+    """Whoever declared or submitted a run does not approve it. Raises Forbidden `cannot_approve_own`."""
+    if approver in others:
+        raise Forbidden("cannot_approve_own", "Somebody else than who declared or submitted it approves a run.")
