@@ -21,6 +21,7 @@ from api.routes import (
     campaigns,
     clock,
     codec,
+    dashboards,
     distributions,
     health,
     holders,
@@ -57,6 +58,7 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     campaign_life.router,
     people.router,
     statements.router,
+    dashboards.router,
     distributions.router,
     holders.router,
 )

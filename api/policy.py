@@ -32,6 +32,8 @@ ANY, OWN, SELF = Relation.ANY, Relation.OWN, Relation.SELF
 POLICY: Final[dict[str, frozenset[tuple[Role, Relation]]]] = {
     "user.read_self": frozenset({(ADMIN, SELF), (BUSINESS_OWNER, SELF), (INVESTOR, SELF)}),
     "user.verify": frozenset({(ADMIN, ANY)}),
+    "dashboard.read": frozenset({(ADMIN, ANY), (INVESTOR, SELF), (BUSINESS_OWNER, SELF)}),
+    "dashboard.read_tenant": frozenset({(ADMIN, ANY)}),
     "campaign.create": frozenset({(BUSINESS_OWNER, ANY)}),
     "campaign.read": frozenset({(ADMIN, ANY), (BUSINESS_OWNER, ANY), (INVESTOR, ANY)}),
     "campaign.edit": frozenset({(BUSINESS_OWNER, OWN)}),

@@ -1,7 +1,7 @@
 """Investments. A change of status moves the campaign's counters in the same statement list: they cannot drift apart."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, LiteralString
 
 from sqlmodel import Field
 
@@ -63,3 +63,18 @@ async def committed_by(tx: Tx, campaign_id: str, investor_id: str) -> int:
         )
     ).fetchone()
     return int(row["total"]) if row else 0
+
+
+MONEY_MOVED: LiteralString = """
+select i.id, i.campaign_id, i.currency, s.at, s.seq, s.event,
+       case s.event when 'investment_captured' then -i.amount_minor else i.amount_minor end as minor
+  from investments i
+ cross join lateral (
+       select t.at, t.seq, t.event, lag(t.event) over (order by t.seq) as before
+         from timeline t
+        where (t.tenant_id, t.mode, t.entity_id) = (i.tenant_id, i.mode, i.id)
+          and t.event in ('investment_captured', 'investment_refunded', 'investment_charged_back')) s
+ where i.investor_id = %(holder)s and s.event is distinct from s.before
+"""
+"""When the holder's money went into which campaign (negative) and came back. A refund that failed leaves it where it was:
+the pledge is captured once more in its timeline, and not a second time here."""

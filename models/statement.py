@@ -5,6 +5,7 @@ from typing import Final
 from domain.errors import Conflict
 from domain.statement import MAX_LINES, Holding, Movement, Period, Statement, Trade
 from infra.database import Tx, fetch_one
+from models.investment import MONEY_MOVED
 from models.user import get_user
 
 # One statement, so that the opening balance and the movements are of one moment. A hold moves nothing; its `post` does.
@@ -26,27 +27,18 @@ union all
   order by effective_at, id limit %(limit)s)
 order by place, at, id
 """
-_TRADES: Final = """
-select i.id, c.title, s.at, s.event, case s.event when 'investment_captured' then -i.amount_minor else i.amount_minor end as minor
-  from investments i
-  join campaigns c on (c.tenant_id, c.mode, c.id) = (i.tenant_id, i.mode, i.campaign_id)
-  join timeline s on (s.tenant_id, s.mode, s.entity_id) = (i.tenant_id, i.mode, i.id)
- where i.investor_id = %(holder)s and i.currency = %(currency)s
-   and s.event in ('investment_captured', 'investment_refunded') and s.at >= %(begins)s and s.at < %(ends)s
- order by s.at, i.id, s.seq limit %(limit)s
-"""
-_HOLDINGS: Final = """
-select c.id, c.title, sum(i.amount_minor)::bigint as minor
-  from investments i
-  join campaigns c on (c.tenant_id, c.mode, c.id) = (i.tenant_id, i.mode, i.campaign_id)
- cross join lateral (
-       select s.event from timeline s
-        where (s.tenant_id, s.mode, s.entity_id) = (i.tenant_id, i.mode, i.id) and s.at < %(ends)s
-          and s.event in ('investment_captured', 'investment_refunded')
-        order by s.seq desc limit 1) last
- where i.investor_id = %(holder)s and i.currency = %(currency)s and last.event = 'investment_captured'
- group by c.id, c.title order by c.title, c.id limit %(limit)s
-"""
+_TRADES: Final = f"""
+select m.id, c.title, m.at, m.event, m.minor
+  from ({MONEY_MOVED}) m join campaigns c on c.id = m.campaign_id
+ where m.currency = %(currency)s and m.at >= %(begins)s and m.at < %(ends)s
+ order by m.at, m.id, m.seq limit %(limit)s
+"""  # noqa: S608 - constant text
+_HOLDINGS: Final = f"""
+select c.id, c.title, -sum(m.minor)::bigint as minor
+  from ({MONEY_MOVED}) m join campaigns c on c.id = m.campaign_id
+ where m.currency = %(currency)s and m.at < %(ends)s
+ group by c.id, c.title having sum(m.minor) < 0 order by c.title, c.id limit %(limit)s
+"""  # noqa: S608 - constant text
 
 
 async def statement_of(tx: Tx, user_id: str, currency: str, period: Period, *, limit: int = MAX_LINES) -> Statement:
