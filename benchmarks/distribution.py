@@ -1,7 +1,8 @@
 """`python -m benchmarks.distribution --lines 1000,10000,100000`: wallet distributions of growing size on a stack of their own.
 
 People, holdings and their money are seeded set by set, so that the auditor has nothing to find; the run itself is declared,
-calculated, approved and paid through the public API. Prints seconds, events and bytes of the workflow's history and the
+calculated, approved and paid through the public API. With `--kills`, the worker is killed (`kill -9`) so often while it pays, at
+even distances in lines. Prints seconds, events and bytes of the workflow's history and the
 worker's resident memory for each size, a straight line through the seconds, and the auditor's verdict.
 """
 
@@ -72,6 +73,7 @@ update campaigns set status = 'funded', outcome = 'success', next_action_at = nu
 _PLANNED = "analyze users, payments, payment_attempts, investments, ledger_accounts, ledger_balances, ledger_transfers"
 _TOLD = "update notifications set status = 'sent' where tenant_id = %(tenant)s and status = 'queued'"
 """What the last size has to tell its holders would be told in the next one's time."""
+_CREDITED = "select count(*) from distribution_lines where distribution_id = %s and status = 'credited_to_wallet'"
 _HOLDERS = "select investor_id, amount_minor from investments where campaign_id = %s order by id"
 
 
@@ -87,8 +89,8 @@ class Result:
     resident_kib: int
 
 
-async def measure(stack: Stack, client: Client, lines: int) -> Result:
-    """Seed a tenant with that many holders, and pay one run to them."""
+async def measure(stack: Stack, client: Client, lines: int, kills: int = 0) -> Result:
+    """Seed a tenant with that many holders, and pay one run to them, with so many kills on the way."""
     world = await World.make(stack, f"bench-{uuid4().hex[:12]}")
     try:
         owner = await world.person("business_owner")
@@ -115,7 +117,9 @@ async def measure(stack: Stack, client: Client, lines: int) -> Result:
         await owner.post(f"{at}/submit")
         began = time.perf_counter()
         await world.admin.post(f"/v1/admin/distributions/{run['id']}/approve")
+        killing = asyncio.create_task(_kill(stack, run["id"], lines, kills))
         resident = await _until(world, at, "paid")
+        await killing
         paying = time.perf_counter() - began
         seen = await owner.get(at)
         assert seen["counts"] == [{"status": "credited_to_wallet", "lines": lines, "net": seen["totals"]["net"]}], seen[
@@ -131,6 +135,23 @@ async def measure(stack: Stack, client: Client, lines: int) -> Result:
         return Result(lines, calculating, paying, description.history_length, size, resident)
     finally:
         await world.close()
+
+
+async def _kill(stack: Stack, run: str, lines: int, kills: int) -> None:
+    """Kill the worker after each further part of the lines is paid; the supervisor starts the next one."""
+    if not kills:
+        return
+    assert stack.site.postgres is not None
+    async with await psycopg.AsyncConnection.connect(stack.site.postgres.url("chama"), autocommit=True) as superuser:
+        for number in range(1, kills + 1):
+            while await _paid(superuser, run) < number * lines // (kills + 1):
+                await asyncio.sleep(_POLL_SECONDS / 4)
+            await asyncio.to_thread(stack.crash, "worker")
+
+
+async def _paid(superuser: psycopg.AsyncConnection, run: str) -> int:
+    found = await (await superuser.execute(_CREDITED, (run,))).fetchone()
+    return int(found[0]) if found else 0
 
 
 async def _until(world: World, at: str, status: str) -> int:
@@ -160,6 +181,7 @@ async def seed(stack: Stack, world: World, campaign: str, owner: str, lines: int
     async with await psycopg.AsyncConnection.connect(stack.site.postgres.url("chama"), autocommit=True) as superuser:
         for statement in (_PEOPLE, _PAYMENTS, _ATTEMPTS, _INVESTMENTS, _FUNDED):
             await superuser.execute(statement, values)
+            await superuser.execute(_PLANNED)  # or each foreign key is looked up by a plan for empty tables
         holders = await (await superuser.execute(_HOLDERS, (campaign,))).fetchall()
         await _book(stack, scope, campaign, owner, holders, world)
         await superuser.execute(_PLANNED)
@@ -201,7 +223,7 @@ def line_through(points: list[tuple[int, float]]) -> str:
     return f"{start:.2f} s + {slope * 1000:.3f} ms a line, at most {worst:.2f} s off"
 
 
-async def run(sizes: list[int], directory: Path) -> int:
+async def run(sizes: list[int], kills: int, directory: Path) -> int:
     """Measure each size, smallest first; 0 when the auditor finds nothing."""
     results = []
     console = Console(soft_wrap=True, highlight=False)
@@ -212,7 +234,7 @@ async def run(sizes: list[int], directory: Path) -> int:
     with Stack(directory / "var", env={"CHAMA_LOG_LEVEL": "WARNING", "CHAMA_WORKFLOW_LIMITS": "raise"}) as stack:
         client = await connect(stack.settings)
         for lines in sizes:
-            result = await measure(stack, client, lines)
+            result = await measure(stack, client, lines, kills)
             results.append(result)
             say(
                 f"{result.lines:>7} lines: calculated in {result.calculating:6.2f} s, paid in {result.paying:6.2f} s, "
@@ -229,10 +251,12 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.distribution", description=__doc__)
     parser.add_argument("--lines", default="1000,10000,100000", help="sizes, by commas")
-    sizes = sorted(int(each) for each in parser.parse_args().lines.split(","))
+    parser.add_argument("--kills", type=int, default=0, help="how often the worker is killed while it pays")
+    options = parser.parse_args()
+    sizes = sorted(int(each) for each in options.lines.split(","))
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o711)
-        return asyncio.run(run(sizes, Path(directory)))
+        return asyncio.run(run(sizes, options.kills, Path(directory)))
 
 
 if __name__ == "__main__":

@@ -56,9 +56,10 @@ select holder_id, weight, share, carried_in, adjustment, due * paid as gross, ta
   from decided order by holder_id collate "C"
 """
 
-# A holding ends when its money went back: the refund was asked for, or a chargeback was recorded.
+# A holding ends when its money goes back: the refund was asked for, or a chargeback was recorded. It is `settled` when that is
+# certain: a refund that is under way may fail.
 _HOLDINGS: Final[LiteralString] = """
-    select i.id, i.investor_id as holder_id, i.amount_minor, i.created_at as since,
+    select i.id, i.investor_id as holder_id, i.amount_minor, i.created_at as since, i.status <> 'refunding' as settled,
            least(i.charged_back_at, case when i.status <> 'captured' then r.at end) as until
       from investments i
       left join (select payment_id, min(created_at) as at from refunds where status <> 'failed' group by payment_id) r
@@ -112,7 +113,8 @@ with holdings as materialized ({_HOLDINGS}
     select h.*, d.id as source_id, (h.since at time zone d.zone)::date as day, d.rule, d.period_start, d.period_end, d.record_date
       from holdings h
       join distributions d on d.campaign_id = %(campaign)s and not d.dry_run and d.status = any(%(funded)s)
-     where (h.until at time zone d.zone)::date > d.record_date and (h.since at time zone d.zone)::date <= d.record_date
+     where h.settled and (h.until at time zone d.zone)::date > d.record_date
+       and (h.since at time zone d.zone)::date <= d.record_date
 ), due as (
     select e.id, e.holder_id, e.source_id, div(l.share_minor * e.amount_minor * case e.rule when 'by_amount' then 1 else
                greatest(0, least(e.period_end, e.record_date) - greatest(e.period_start, e.day) + 1) end, l.weight) as minor

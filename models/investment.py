@@ -12,7 +12,8 @@ from models.campaign import shift
 
 
 class Investment(Scoped, table=True):
-    """One pledge of one investor. `amount_minor` in minor units of `currency`; `created_at` is business time."""
+    """One pledge of one investor. `amount_minor` in minor units of `currency`; `created_at` is business time.
+    From `charged_back_at` on it counts for no distribution."""
 
     __tablename__: ClassVar[str] = "investments"
 
@@ -26,6 +27,7 @@ class Investment(Scoped, table=True):
     status: InvestmentStatus
     blocked_reason: str | None = None
     next_action_at: datetime | None = None
+    charged_back_at: datetime | None = None
     created_at: datetime
 
 

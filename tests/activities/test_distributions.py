@@ -180,6 +180,29 @@ async def test_a_chargeback_is_an_adjustment_of_the_next_run(fund: Holders, audi
     assert await findings(auditor, fund.scope) == []
 
 
+@pytest.mark.parametrize(("status", "taken_back"), [("refunded", -100_000), ("refunding", 0)])
+async def test_a_refund_after_the_record_date_is_one_too(fund: Holders, status: str, taken_back: int) -> None:
+    """When it has arrived: one under way may fail. Both count for no later record date."""
+    *_, chi = fund.pledges
+    await (await fund.run(600_000, **Q0)).paid()
+    scope, reference = (fund.scope.tenant_id, "test"), f"ch-{chi}"
+    [(payment,)] = fund.sql("select payment_id from investments where id = %s", fund.pledges[chi])
+    fund.sql(
+        "insert into payment_attempts (tenant_id, mode, reference, payment_id, ordinal, provider, status, amount_minor, "
+        "currency, started_at) values (%s, %s, %s, %s, 1, 'wallet', 'captured', 100000, 'NGN', now())",
+        *scope, reference, payment,
+    )  # fmt: skip
+    fund.sql(
+        "insert into refunds (tenant_id, mode, id, payment_id, attempt_reference, provider, amount_minor, currency, reason, "
+        "source_account, status, created_at) values (%s, %s, %s, %s, %s, 'wallet', 100000, 'NGN', 'x', 'x', 'succeeded', %s)",
+        *scope, f"ref_{chi}", payment, reference, datetime(2027, 2, 1, tzinfo=UTC),
+    )  # fmt: skip
+    fund.sql("update investments set status = %s where id = %s", status, fund.pledges[chi])
+    second = await fund.run(400_000, **Q1)
+    assert (await second.calculate()).adjustment_minor == taken_back
+    assert {line.holder_id: line.share_minor for line in await second.lines()}.get(chi, 0) == 0
+
+
 async def test_what_is_carried_goes_into_the_next_run_once(fund: Holders, auditor: Database) -> None:
     *_, chi = fund.pledges
     first = await fund.run(600, minimum_payout_minor=200, **Q0)
