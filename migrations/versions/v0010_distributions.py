@@ -9,7 +9,7 @@ from alembic import op
 
 from migrations.helpers import secure
 
-revision = "0011"
+revision = "0010"
 down_revision = "0009"
 
 
