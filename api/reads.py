@@ -9,9 +9,9 @@ asked again for the role it really is, so that a changed role counts at once and
 """
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol, TypeVar
 
 from fastapi import Depends, Security
 from fastapi.dependencies.utils import request_params_to_args
@@ -34,6 +34,18 @@ Questions = Callable[[Principal], pages.Question]
 """What to ask for somebody of that role."""
 
 
+class Answered(Protocol):
+    """An answer that says which role its caller has now."""
+
+    @property
+    def role(self) -> Role:
+        """It."""
+        ...
+
+
+A = TypeVar("A", bound=Answered)
+
+
 def owner_seen(principal: Principal) -> str | None:
     """Whose things a list shows: one's own, or everybody's (None) to an admin."""
     return None if principal.role is Role.ADMIN else principal.user_id
@@ -43,8 +55,8 @@ class Reader:
     """The caller as the token names him, and his one question. The role is checked when the answer is there."""
 
     def __init__(self, request: Request, action: str, claimed: Principal) -> None:
-        self._request, self._action, self._claimed = request, action, claimed
-        self._database: Database = request.app.state.database
+        self.request, self._action, self._claimed = request, action, claimed
+        self.database: Database = request.app.state.database
 
     async def one(self, question: Questions) -> Response:
         """One thing. Raises InvalidToken, Forbidden, and NotFound for what is not there or not the caller's to see."""
@@ -52,7 +64,7 @@ class Reader:
         if answer.document is None:
             raise NotFound(self._action.partition(".")[0])
         authorize(principal, self._action, owner_id=answer.owner_id)
-        return document(self._request, answer.document)
+        return document(self.request, answer.document)
 
     async def page(self, question: Questions, limit: int) -> Response:
         """A newest-first page of `limit` rows, with the cursor of the next. Raises InvalidToken or Forbidden."""
@@ -62,30 +74,34 @@ class Reader:
         if answer.rows == limit:
             last = json.loads(rows.rpartition(pages.SEPARATOR)[2])
             more = encode_cursor(last["created_at"], last["id"])
-        return document(self._request, f"[{rows}]", next_cursor=more)
+        return document(self.request, f"[{rows}]", next_cursor=more)
 
     async def principal(self) -> Principal:
         """The caller with the role he has now. Raises InvalidToken or Forbidden."""
-        role = await active_role(self._database, self._claimed.scope, self._claimed.user_id)
+        role = await active_role(self.database, self._claimed.scope, self._claimed.user_id)
         if role is None:
             raise InvalidToken
         if not may_ask(role, self._action):
             raise Forbidden("forbidden", "Your role does not allow this.")
         return replace(self._claimed, role=role)
 
-    async def _ask(self, question: Questions) -> tuple[Principal, pages.Answer]:
+    async def asked(self, ask: Callable[[Principal], Awaitable[A | None]]) -> tuple[Principal, A]:
+        """What `ask` answers to the caller with the role he has now. Raises InvalidToken or Forbidden."""
         expected = self._claimed
         if expected.role is not None and may_ask(expected.role, self._action):
-            answer = await pages.ask(self._database, expected.scope, expected.user_id, question(expected))
+            answer = await ask(expected)
             if answer is None:
                 raise InvalidToken
             if answer.role is expected.role:
                 return expected, answer
         principal = await self.principal()
-        answer = await pages.ask(self._database, principal.scope, principal.user_id, question(principal))
+        answer = await ask(principal)
         if answer is None:
             raise InvalidToken
         return principal, answer
+
+    async def _ask(self, question: Questions) -> tuple[Principal, pages.Answer]:
+        return await self.asked(lambda who: pages.ask(self.database, who.scope, who.user_id, question(who)))
 
 
 class Reads(Allowed):

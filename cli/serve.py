@@ -48,8 +48,9 @@ def worker(*, hold: bool) -> None:
 
 
 def relay(*, hold: bool) -> None:
-    """Deliver the outbox, build the hash chains and watch for what is stuck, until SIGTERM."""
+    """Deliver the outbox, build the hash chains, keep the feed and watch for what is stuck, until SIGTERM."""
     from api.chainer import run_chainer
+    from api.feed_keeper import run_feed_keeper
     from api.relay import run_relay
     from api.watch import metrics_served, run_watch
     from infra import logging
@@ -78,10 +79,12 @@ def relay(*, hold: bool) -> None:
             outbox, chained = await as_role("relay", 4), await as_role("chain", 1)
             # Reads every tenant, changes nothing: what is stuck is found in tables the relay's own role does not see.
             reader = await as_role("audit", 1)
+            feeds = await as_role("app", 1)
             opened.enter_context(metrics_served(settings.metrics_host, settings.metrics_port))
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(run_watch(reader, client))
                 tasks.create_task(run_chainer(chained, anchors, stop, anchor_seconds=settings.anchor_seconds))
+                tasks.create_task(run_feed_keeper(outbox, feeds, stop))
                 await run_relay(outbox, client, stop)
                 watch.cancel()
 
