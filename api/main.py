@@ -27,9 +27,11 @@ from api.routes import (
     ledger,
     operations,
     payments,
+    progress,
     stuck,
     webhooks,
 )
+from api.streams import Streams
 from infra import logging
 from infra.crypto import EncryptionCodec, Vault, token_key
 from infra.database import Database, Tx
@@ -53,6 +55,7 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     codec.router,
     stuck.router,
     campaign_life.router,
+    progress.router,
 )
 
 DESCRIPTION = """
@@ -84,6 +87,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.database = database or Database(settings.app_url, name="api", max_size=settings.database_pool_max)
+    app.state.streams = Streams(app.state.database, most=settings.streams_max)
     app.state.auth_database = Database(settings.role_url("chama_auth"), name="api auth", max_size=4)
     app.state.temporal = TemporalLink(temporal or (lambda: _connect(settings)))
     app.state.tokens = Tokens(token_key(settings), settings.token_seconds)
@@ -121,6 +125,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await app.state.streams.close()
         await app.state.database.close()
         await app.state.auth_database.close()
         await app.state.http.aclose()

@@ -9,6 +9,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from infra.settings import Settings
 def api(*, hold: bool) -> None:
     """Serve HTTP until SIGTERM; requests under way are finished first."""
     import uvicorn
+    from uvicorn.config import STARTUP_FAILURE
 
     from api.main import create_app
 
@@ -27,7 +29,16 @@ def api(*, hold: bool) -> None:
     app = create_app(settings)
     gc.collect()
     gc.freeze()  # what is made by now stays: the collector need not look at it again while requests are served
-    uvicorn.run(
+    streams = app.state.streams
+
+    class Server(uvicorn.Server):
+        """Ends the streams when asked to end: it would wait for them, as for any request."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            streams.stop()
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(
         app,
         host=settings.api_host,
         port=settings.api_port,
@@ -37,6 +48,11 @@ def api(*, hold: bool) -> None:
         proxy_headers=False,  # nothing here asks for the client's address or scheme
         timeout_graceful_shutdown=8,
     )
+    server = Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 def worker(*, hold: bool) -> None:

@@ -8,7 +8,8 @@ campaign that takes no pledges now:
     time_left   up to 200   50 within 30 days of the deadline, 100 within 14, 150 within 7, 200 within 3
     news        up to 150   150 for a week after the owner's last update, 100 for the second, 50 until the thirtieth day
 
-The same rows always make the same points. `rescore_at` is when time alone will change them. No table classes here: the
+The same rows always make the same points. `rescore_at` is when time alone will have changed them, to the next full hour: were it
+to the second, a large feed would be another one every few seconds for the sake of a few points. No table classes here: the
 relay's process, which does this, loads none.
 """
 
@@ -32,7 +33,8 @@ values (nullif(current_setting('app.tenant', true), '')::uuid, current_setting('
 """
 _TAKE: Final = """
 with gone as (
-    delete from feed_changes where id in (select id from feed_changes order by id limit %s) returning campaign_id
+    delete from feed_changes
+    where id <= (select max(id) from (select id from feed_changes order by id limit %s) first) returning campaign_id
 )
 select count(*) as taken, array_agg(distinct campaign_id) filter (where campaign_id is not null) as ids from gone
 """
@@ -68,7 +70,7 @@ with clock as (
             when now_at - news_at < interval '14 days' then 100 when now_at - news_at < interval '30 days' then 50
             else 0 end as news,
         case when open then (
-            select min(step) from (values
+            select date_trunc('hour', min(step)) + interval '1 hour' from (values
                 (deadline_at - interval '30 days'), (deadline_at - interval '14 days'), (deadline_at - interval '7 days'),
                 (deadline_at - interval '3 days'), (deadline_at), (news_at + interval '7 days'),
                 (news_at + interval '14 days'), (news_at + interval '30 days')) steps(step)

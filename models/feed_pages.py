@@ -34,11 +34,13 @@ class _Order:
     text: LiteralString
     direction: LiteralString
     only: LiteralString = "true"
+    public: bool = False
+    """Whether `only` leaves nothing but what is public."""
 
 
 _ORDERS: Final = {
     Sort.NEWEST: _Order("f.created_at", time_text("f.created_at"), "desc"),
-    Sort.ENDING_SOON: _Order("f.deadline_at", time_text("f.deadline_at"), "asc", "f.status = 'live'"),
+    Sort.ENDING_SOON: _Order("f.deadline_at", time_text("f.deadline_at"), "asc", "f.status = 'live'", True),
     Sort.MOST_FUNDED: _Order("f.progress_bps", "f.progress_bps::text", "desc"),
     Sort.RECOMMENDED: _Order("f.score", "f.score::text", "desc"),
 }
@@ -126,12 +128,15 @@ def feed_query(sort: Sort, filters: tuple[str, ...], later: bool, everything: bo
         sign = "<" if order.direction == "desc" else ">"
         where.append(f"({order.key}, f.campaign_id) {sign} (${number - 2}, ${number - 1})")
     by: LiteralString = f"order by {order.key} {order.direction}, f.campaign_id {order.direction} limit {limit}"
-    hidden: LiteralString = "not f.public" if everything else "not f.public and f.owner_id = $1"
-    both: LiteralString = " union all ".join(
-        f"(select f.*, {order.key} as key, {order.text} as key_text from campaign_feed f "
-        f"where {' and '.join([seen, *where])} {by})"
-        for seen in ("f.public", hidden)
-    )
+    shown: LiteralString = f"select f.*, {order.key} as key, {order.text} as key_text from"
+    lists = [f"({shown} campaign_feed f where {' and '.join(['f.public', *where])} {by})"]
+    if everything and not order.public:
+        lists.append(f"({shown} campaign_feed f where {' and '.join(['not f.public', *where])} {by})")
+    elif not order.public:
+        # Few, and found as the caller's own first: in the order's index they would be looked for among everybody's.
+        own: LiteralString = "select * from campaign_feed where not public and owner_id = $1 offset 0"
+        lists.append(f"({shown} ({own}) f where {' and '.join(where)} {by})")
+    both: LiteralString = " union all ".join(lists)
     rows: LiteralString = f"""select k.key_text, k.campaign_id, (select row_to_json(d)::text from (
             select {CAMPAIGN}, null as reviews, null as timeline, {FEED.replace("{f}", "k")}
             from campaigns x where x.id = k.campaign_id) d) as document

@@ -64,6 +64,7 @@ create index campaign_feed_funded on campaign_feed (tenant_id, mode, public, pro
 create index campaign_feed_scored on campaign_feed (tenant_id, mode, public, score desc, campaign_id desc);
 create index campaign_feed_ending on campaign_feed (tenant_id, mode, deadline_at, campaign_id) where status = 'live';
 create index campaign_feed_owners on campaign_feed (tenant_id, mode, owner_id, created_at desc, campaign_id desc);
+create index campaign_feed_hidden on campaign_feed (tenant_id, mode, owner_id) where not public;
 create index campaign_feed_due on campaign_feed (rescore_at) where rescore_at is not null;
 create table feed_versions (
     {SCOPE},
