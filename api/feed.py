@@ -8,7 +8,6 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from fastapi.exceptions import RequestValidationError
 from starlette.responses import Response
 
 from api.auth import Principal
@@ -36,19 +35,6 @@ def checked(filters: dict[str, Any]) -> dict[str, Any]:
             text = "Amounts of different currencies cannot be compared: name the currency."
             raise InvalidRequest("currency_required", text, field="currency")
     return {name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in found.items()}
-
-
-async def refuse_unknown(reader: Reader, known: frozenset[str]) -> None:
-    """Raises RequestValidationError for a query parameter that is none of `known`, or given twice."""
-    given = [name for name, _ in reader.request.query_params.multi_items()]
-    wrong: list[dict[str, Any]] = []
-    if not known.issuperset(given):
-        wrong.append({"type": "extra_forbidden", "loc": ("query", ""), "msg": ""})
-    twice = sorted(name for name in known if given.count(name) > 1)
-    wrong += [{"type": "given_twice", "loc": ("query", name), "msg": "Give it once."} for name in twice]
-    if wrong:
-        await reader.principal()  # who may not ask is not told what was wrong with the question
-        raise RequestValidationError(wrong)
 
 
 async def answer(reader: Reader, sort: Sort, filters: dict[str, Any], limit: int, cursor: str | None) -> Response:

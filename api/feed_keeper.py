@@ -30,6 +30,8 @@ async def run_feed_keeper(finder: Database, worker: Database, stop: asyncio.Even
             await keep(finder, worker)
         except (psycopg.OperationalError, PoolTimeout) as error:
             log.warning("feed.database_down", exc_info=error)
+        except Exception as error:
+            log.error("feed.not_kept", exc_info=error)  # messages are delivered all the same
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), max(_POLL_SECONDS, _REST * (clock() - begun)))
 

@@ -41,10 +41,10 @@ from infra.settings import Settings
 from models.clock import business_now
 
 ROUTERS = (  # tried in this order: what is asked most often comes first
+    feed.router,
     auth.router,
     investments.router,
     campaigns.router,
-    feed.router,
     payments.router,
     ledger.router,
     health.router,

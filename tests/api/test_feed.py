@@ -10,6 +10,7 @@ import httpx
 import psycopg
 import pytest
 
+from api import feed_keeper
 from contracts.base import Mode, Scope
 from infra.database import Database
 from models import feed
@@ -349,6 +350,43 @@ async def test_two_keepers_do_not_count_twice(here: Feed) -> None:
         assert await here.keep() is None, "another is at it"
     rounds = await asyncio.gather(*(here.keep() for _ in range(4)))
     assert sum(done.changes for done in rounds if done) == 0
+
+
+async def test_the_relay_keeps_every_tenants_feed(here: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own role it finds whose there is something to do for, and sees nothing else of them."""
+    other = Feed(here.edge, here.database)
+    campaigns = [await each.live(goal={"amount": 1000, "currency": NGN}) for each in (here, other)]
+    for each, campaign in zip((here, other), campaigns, strict=True):
+        each.sql("update campaigns set held_minor = 500 where id = %s", campaign)
+    finder = Database(role_url(here.edge.owner_url, "chama_relay"), name="relay", max_size=1)
+    await finder.open()
+    stop, real = asyncio.Event(), feed_keeper.keep
+
+    async def kept(*databases: Database) -> int:
+        if not failures:
+            failures.append(True)
+            raise RuntimeError("a defect must not end the relay")
+        found = await real(*databases)
+        if not found:
+            stop.set()
+        return found
+
+    failures: list[bool] = []
+    monkeypatch.setattr(feed_keeper, "keep", kept)
+    monkeypatch.setattr(feed_keeper, "_POLL_SECONDS", 0.01)
+    await feed_keeper.run_feed_keeper(finder, here.database, stop)
+    for each in (here, other):
+        assert (await each.rows("?sort=most_funded"))[0]["progress_bps"] == 5_000
+        assert each.sql("select count(*) from feed_changes") == [(0,)]
+    for hidden in (
+        "select campaign_id from feed_changes",
+        "select owner_id from campaign_feed",
+        "select 1 from feed_versions",
+    ):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            async with finder.transaction() as tx:
+                await tx.execute(hidden.encode())
+    await finder.close()
 
 
 async def test_slugs_are_made_of_titles_and_are_addresses(here: Feed) -> None:
