@@ -23,6 +23,7 @@ from api.routes import (
     codec,
     dashboards,
     distributions,
+    feed,
     health,
     holders,
     investments,
@@ -30,10 +31,12 @@ from api.routes import (
     operations,
     payments,
     people,
+    progress,
     statements,
     stuck,
     webhooks,
 )
+from api.streams import Streams
 from infra import logging
 from infra.crypto import EncryptionCodec, Vault, token_key
 from infra.database import Database, Tx
@@ -43,6 +46,7 @@ from infra.settings import Settings
 from models.clock import business_now
 
 ROUTERS = (  # tried in this order: what is asked most often comes first
+    feed.router,
     auth.router,
     investments.router,
     campaigns.router,
@@ -61,6 +65,7 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     dashboards.router,
     distributions.router,
     holders.router,
+    progress.router,
 )
 
 DESCRIPTION = """
@@ -92,6 +97,7 @@ def create_app(
     )
     app.state.settings = settings
     app.state.database = database or Database(settings.app_url, name="api", max_size=settings.database_pool_max)
+    app.state.streams = Streams(app.state.database, most=settings.streams_max)
     app.state.auth_database = Database(settings.role_url("chama_auth"), name="api auth", max_size=4)
     app.state.temporal = TemporalLink(temporal or (lambda: _connect(settings)))
     app.state.tokens = Tokens(token_key(settings), settings.token_seconds)
@@ -129,6 +135,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await app.state.streams.close()
         await app.state.database.close()
         await app.state.auth_database.close()
         await app.state.http.aclose()

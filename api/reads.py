@@ -9,9 +9,9 @@ asked again for the role it really is, so that a changed role counts at once and
 """
 
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 from fastapi import Depends, Security
 from fastapi.dependencies.utils import request_params_to_args
@@ -30,8 +30,23 @@ from infra.database import Database
 from models import pages
 from models.user import Role, active_role
 
+_REMEMBERED: Final = 512
+_REMEMBERED_BYTES: Final = 256
+"""So many queries, each at most so long, are remembered for each kind of read."""
 Questions = Callable[[Principal], pages.Question]
 """What to ask for somebody of that role."""
+
+
+class Answered(Protocol):
+    """An answer that says which role its caller has now."""
+
+    @property
+    def role(self) -> Role:
+        """It."""
+        ...
+
+
+A = TypeVar("A", bound=Answered)
 
 
 def owner_seen(principal: Principal) -> str | None:
@@ -43,8 +58,8 @@ class Reader:
     """The caller as the token names him, and his one question. The role is checked when the answer is there."""
 
     def __init__(self, request: Request, action: str, claimed: Principal) -> None:
-        self._request, self._action, self._claimed = request, action, claimed
-        self._database: Database = request.app.state.database
+        self.request, self._action, self._claimed = request, action, claimed
+        self.database: Database = request.app.state.database
 
     async def one(self, question: Questions) -> Response:
         """One thing. Raises InvalidToken, Forbidden, and NotFound for what is not there or not the caller's to see."""
@@ -52,7 +67,7 @@ class Reader:
         if answer.document is None:
             raise NotFound(self._action.partition(".")[0])
         authorize(principal, self._action, owner_id=answer.owner_id)
-        return document(self._request, answer.document)
+        return document(self.request, answer.document)
 
     async def page(self, question: Questions, limit: int) -> Response:
         """A newest-first page of `limit` rows, with the cursor of the next. Raises InvalidToken or Forbidden."""
@@ -62,34 +77,45 @@ class Reader:
         if answer.rows == limit:
             last = json.loads(rows.rpartition(pages.SEPARATOR)[2])
             more = encode_cursor(last["created_at"], last["id"])
-        return document(self._request, f"[{rows}]", next_cursor=more)
+        return document(self.request, f"[{rows}]", next_cursor=more)
 
     async def principal(self) -> Principal:
         """The caller with the role he has now. Raises InvalidToken or Forbidden."""
-        role = await active_role(self._database, self._claimed.scope, self._claimed.user_id)
+        role = await active_role(self.database, self._claimed.scope, self._claimed.user_id)
         if role is None:
             raise InvalidToken
         if not may_ask(role, self._action):
             raise Forbidden("forbidden", "Your role does not allow this.")
         return replace(self._claimed, role=role)
 
-    async def _ask(self, question: Questions) -> tuple[Principal, pages.Answer]:
+    async def asked(self, ask: Callable[[Principal], Awaitable[A | None]]) -> tuple[Principal, A]:
+        """What `ask` answers to the caller with the role he has now. Raises InvalidToken or Forbidden."""
         expected = self._claimed
         if expected.role is not None and may_ask(expected.role, self._action):
-            answer = await pages.ask(self._database, expected.scope, expected.user_id, question(expected))
+            answer = await ask(expected)
             if answer is None:
                 raise InvalidToken
             if answer.role is expected.role:
                 return expected, answer
         principal = await self.principal()
-        answer = await pages.ask(self._database, principal.scope, principal.user_id, question(principal))
+        answer = await ask(principal)
         if answer is None:
             raise InvalidToken
         return principal, answer
 
+    async def _ask(self, question: Questions) -> tuple[Principal, pages.Answer]:
+        return await self.asked(lambda who: pages.ask(self.database, who.scope, who.user_id, question(who)))
+
 
 class Reads(Allowed):
-    """The dependency of a read: checks the token, and leaves the role to the question's answer."""
+    """The dependency of a read: checks the token, and leaves the role to the question's answer.
+
+    `strict`: a query parameter that the endpoint does not name, or that is given twice, is refused.
+    """
+
+    def __init__(self, action: str, *, strict: bool = False) -> None:
+        super().__init__(action)
+        self.strict = strict
 
     async def __call__(  # type: ignore[override]
         self, request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Security(BEARER)]
@@ -101,9 +127,18 @@ class Reads(Allowed):
         return Reader(request, self.action, tokens.check(credentials.credentials))
 
 
-def reads(action: str) -> Any:
-    """The dependency that reads as a caller whose role has `action`."""
-    return Depends(Reads(action))
+def reads(action: str, *, strict: bool = False) -> Any:
+    """The dependency that reads as a caller whose role has `action`; `strict`: unknown parameters are refused."""
+    return Depends(Reads(action, strict=strict))
+
+
+def _unfit(given: list[str], known: frozenset[str]) -> list[dict[str, Any]]:
+    """What is wrong with the names of the parameters. Input is never echoed: an unknown one is not named."""
+    unknown = {"type": "extra_forbidden", "loc": ("query", ""), "msg": ""}
+    twice = sorted(name for name in known if given.count(name) > 1)
+    return [unknown] * (not known.issuperset(given)) + [
+        {"type": "given_twice", "loc": ("query", name), "msg": "Give it once."} for name in twice
+    ]
 
 
 def read_handler(route: APIRoute) -> Callable[[Request], Coroutine[Any, Any, Response]] | None:
@@ -121,15 +156,31 @@ def read_handler(route: APIRoute) -> Callable[[Request], Coroutine[Any, Any, Res
     path, query = route.dependant.path_params, route.dependant.query_params
     needed_query = [each for each in query if each.field_info.is_required()]
     assert isinstance(reads_as, Reads) and endpoint is not None
+    strict, names = reads_as.strict, frozenset(each.alias for each in query)
+    understood: dict[bytes, dict[str, Any]] = {}
+
+    def asked(request: Request) -> tuple[dict[str, Any], list[Any]]:
+        """The query's values, and what is wrong with it. The same query means the same: most are asked again and again."""
+        raw: bytes = request.scope["query_string"]
+        if (values := understood.get(raw)) is not None:
+            return values, []
+        # What is not asked for is left to the endpoint's own defaults.
+        fields = [each for each in query if each.alias in request.query_params or each in needed_query]
+        values, wrong = request_params_to_args(fields, request.query_params)
+        if strict:
+            wrong = [*wrong, *_unfit([each for each, _ in request.query_params.multi_items()], names)]
+        if not wrong and len(raw) <= _REMEMBERED_BYTES:
+            if len(understood) >= _REMEMBERED:
+                understood.clear()
+            understood[raw] = values
+        return values, wrong
 
     async def answer(request: Request) -> Response:
         reader = await reads_as(request, await BEARER(request))
-        given, errors = request_params_to_args(path, request.path_params)
+        given, errors = request_params_to_args(path, request.path_params) if path else ({}, [])
         if needed_query or request.scope["query_string"]:
-            # What is not asked for is left to the endpoint's own defaults.
-            fields = [each for each in query if each.alias in request.query_params or each in needed_query]
-            asked, wrong = request_params_to_args(fields, request.query_params)
-            given |= asked
+            values, wrong = asked(request)
+            given |= values
             errors = [*errors, *wrong]
         if errors:
             await reader.principal()  # who may not ask is not told what was wrong with the question

@@ -61,6 +61,7 @@ class CampaignView(BaseModel):
     """
 
     id: str
+    slug: str | None
     owner_id: str
     title: str
     description: str
@@ -89,6 +90,33 @@ class CampaignView(BaseModel):
     created_at: datetime
     reviews: list[ReviewView] | None = None
     timeline: list[TimelineView] | None = None
+
+
+class ScorePartsView(BaseModel):
+    """Points for each reason: progress ≤ 400, investors ≤ 250, time left ≤ 200, news ≤ 150."""
+
+    progress: int
+    investors: int
+    time_left: int
+    news: int
+
+
+class ScoreView(BaseModel):
+    """Why the campaign stands where it does under `sort=recommended`: the total is the sum of the parts."""
+
+    total: int
+    parts: ScorePartsView
+
+
+class ReadCampaignView(CampaignView):
+    """A campaign as it is read: with how many people's money is held or captured, and what the feed sorts by.
+
+    `progress_bps`: held and captured money in basis points of the goal. These three may be a moment older than the rest.
+    """
+
+    investors: int
+    progress_bps: int
+    score: ScoreView
 
 
 class InvestmentView(BaseModel):
@@ -161,7 +189,7 @@ def campaign_view(scope: Scope, row: Campaign) -> CampaignView:
     return CampaignView(
         **row.model_dump(
             include={
-                "id", "owner_id", "title", "description", "kind", "status", "profit_share_bps", "success_floor_bps",
+                "id", "slug", "owner_id", "title", "description", "kind", "status", "profit_share_bps", "success_floor_bps",
                 "waiting_seconds", "close_when_funded", "min_kyc_level", "countries", "go_live_at", "deadline_at",
                 "deadline_extensions", "verified_at", "blocked_reason", "next_action_at", "created_at",
             }

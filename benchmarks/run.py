@@ -20,7 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import flows, http, ledger
+from benchmarks import feed, flows, http, ledger
 from benchmarks.measure import Ratio
 from cli.stack.stack import Stack
 
@@ -28,7 +28,7 @@ _PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 _BLOCK = re.compile(r"(<!-- bench -->\n).*?(<!-- /bench -->)", re.DOTALL)
 _WORSE = 0.8
 _WEIGHED = ("worker", "api")
-_GROUPS = {"flows": flows, "http": http, "ledger": ledger}
+_GROUPS = {"flows": flows, "http": http, "ledger": ledger, "feed": feed}
 _WIDTH = 100
 
 

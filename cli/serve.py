@@ -9,6 +9,7 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from infra.settings import Settings
 def api(*, hold: bool) -> None:
     """Serve HTTP until SIGTERM; requests under way are finished first."""
     import uvicorn
+    from uvicorn.config import STARTUP_FAILURE
 
     from api.main import create_app
 
@@ -27,7 +29,16 @@ def api(*, hold: bool) -> None:
     app = create_app(settings)
     gc.collect()
     gc.freeze()  # what is made by now stays: the collector need not look at it again while requests are served
-    uvicorn.run(
+    streams = app.state.streams
+
+    class Server(uvicorn.Server):
+        """Ends the streams when asked to end: it would wait for them, as for any request."""
+
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            streams.stop()
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(
         app,
         host=settings.api_host,
         port=settings.api_port,
@@ -37,6 +48,11 @@ def api(*, hold: bool) -> None:
         proxy_headers=False,  # nothing here asks for the client's address or scheme
         timeout_graceful_shutdown=8,
     )
+    server = Server(config)
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 def worker(*, hold: bool) -> None:
@@ -48,8 +64,9 @@ def worker(*, hold: bool) -> None:
 
 
 def relay(*, hold: bool) -> None:
-    """Deliver the outbox, build the hash chains and watch for what is stuck, until SIGTERM."""
+    """Deliver the outbox, build the hash chains, keep the feed and watch for what is stuck, until SIGTERM."""
     from api.chainer import run_chainer
+    from api.feed_keeper import run_feed_keeper
     from api.relay import run_relay
     from api.watch import metrics_served, run_watch
     from infra import logging
@@ -78,10 +95,12 @@ def relay(*, hold: bool) -> None:
             outbox, chained = await as_role("relay", 4), await as_role("chain", 1)
             # Reads every tenant, changes nothing: what is stuck is found in tables the relay's own role does not see.
             reader = await as_role("audit", 1)
+            feeds = await as_role("app", 1)
             opened.enter_context(metrics_served(settings.metrics_host, settings.metrics_port))
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(run_watch(reader, client))
                 tasks.create_task(run_chainer(chained, anchors, stop, anchor_seconds=settings.anchor_seconds))
+                tasks.create_task(run_feed_keeper(outbox, feeds, stop))
                 await run_relay(outbox, client, stop)
                 watch.cancel()
 

@@ -14,9 +14,11 @@ What no reviewer answers, or no owner corrects, before its deadline is rejected;
 canceled. A pause does not stop the clock: a paused campaign is decided at its deadline as any other.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from unicodedata import normalize
 
 from domain.errors import Conflict, InvalidRequest
 from domain.states import Machine
@@ -82,6 +84,20 @@ MAX_DURATION = timedelta(days=366)
 MIN_NOTICE = timedelta(days=1)
 """A deadline is never moved nearer than this, so that nobody is surprised."""
 MAX_EXTENSIONS = 3
+
+
+SLUG_CHARACTERS = 60
+
+
+def slugs(title: str, campaign_id: str) -> tuple[str, ...]:
+    """Names for a campaign in addresses, the best first: of its title's letters and digits, then with a part of its id.
+
+    Lower case ASCII letters, digits and single hyphens, never an underscore: an id is never a slug.
+    """
+    plain = normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
+    words = "-".join(re.findall(r"[a-z0-9]+", plain))[:SLUG_CHARACTERS].strip("-") or "campaign"
+    unique = campaign_id.rpartition("_")[2].lower()
+    return words, f"{words}-{unique[:8]}", f"{words}-{unique}"
 
 
 @dataclass(frozen=True)

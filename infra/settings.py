@@ -45,6 +45,8 @@ class Settings(BaseSettings):
     public_url: str = "http://127.0.0.1:8000"
     max_body_bytes: int = 262_144
     body_seconds: float = 15.0
+    streams_max: int = Field(default=1000, ge=0)
+    """How many clients one API process lets watch campaigns live at once; each is an open connection."""
     default_tenant: str = "demo"
     """The tenant (slug) that the webhook alias paths stand for."""
 

@@ -3,26 +3,29 @@
 from datetime import datetime, timedelta
 from typing import ClassVar
 
+from psycopg.errors import SerializationFailure, UniqueViolation
 from sqlalchemy import Column, SmallInteger
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
-from domain.campaign import TAKES_MONEY, CampaignKind, CampaignStatus, Funding
+from domain.campaign import TAKES_MONEY, CampaignKind, CampaignStatus, Funding, slugs
 from domain.investment import Bucket
 from infra.database import Tx
-from models.base import Scoped, by_id
+from models.base import Scoped, by_id, insert
 
 
 class Campaign(Scoped, table=True):
     """A campaign. Amounts in minor units of `currency`, shares in basis points, instants in UTC.
 
-    `min_kyc_level`, `countries`: who may invest (`domain/eligibility.py`). `go_live_at`: when it went live,
-    or will. `goal_reached_at`: its process was told to close it early. `paused_by`: who.
+    `slug`: its name in addresses, unique in the tenant; the database gives one where none is set. `min_kyc_level`,
+    `countries`: who may invest (`domain/eligibility.py`). `go_live_at`: when it went live, or will. `goal_reached_at`: its
+    process was told to close it early. `paused_by`: who.
     """
 
     __tablename__: ClassVar[str] = "campaigns"
 
     id: str = Field(primary_key=True)
+    slug: str | None = None
     owner_id: str
     title: str
     description: str
@@ -101,6 +104,34 @@ class NoLongerWanted(Exception):
 async def get_campaign(tx: Tx, campaign_id: str, *, lock: bool = False) -> Campaign | None:
     """One campaign; `lock` holds the row against every other writer of its counters until the transaction ends."""
     return await by_id(tx, Campaign, campaign_id, lock=lock)
+
+
+_RENAME = """
+update campaigns set slug = %(slug)s, updated_at = now() where id = %(id)s
+    and not exists (select from campaigns other where other.slug = %(slug)s and other.id <> %(id)s)
+"""
+
+
+async def add_campaign(tx: Tx, campaign: Campaign) -> None:
+    """Insert it under the first slug of its title that is free; `slug` is set."""
+    for slug in slugs(campaign.title, campaign.id):
+        campaign.slug = slug
+        if await insert(tx, campaign, or_nothing=True):
+            return
+    raise RuntimeError(f"campaign {campaign.id} is there already")
+
+
+async def rename(tx: Tx, campaign_id: str, title: str) -> None:
+    """Give the campaign, whose row the caller has locked, the first slug of a new title that is free.
+
+    Raises SerializationFailure when another takes it this moment: done again, the command finds it taken.
+    """
+    for slug in slugs(title, campaign_id):
+        try:
+            if (await tx.execute(_RENAME, {"slug": slug, "id": campaign_id})).rowcount:
+                return
+        except UniqueViolation as error:
+            raise SerializationFailure("another campaign was given the slug meanwhile") from error
 
 
 async def delete_draft(tx: Tx, campaign_id: str) -> bool:

@@ -46,7 +46,7 @@ async def ask(database: Database, scope: Scope, user_id: str, question: Question
     return None if row is None else Answer(Role(row["role"]), row["owner_id"], row["rows"], row["document"])
 
 
-def _time(column: LiteralString) -> LiteralString:
+def time_text(column: LiteralString) -> LiteralString:
     """A timestamp as pydantic writes it: UTC, `Z`, microseconds unless they are zero."""
     text: LiteralString = "to_char({} at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
     return "replace(" + text.replace("{}", column) + ", '.000000Z', 'Z')"
@@ -66,7 +66,7 @@ def _workflow(noun: LiteralString, alias: LiteralString) -> LiteralString:
 
 
 _STORY: Final = _list(
-    f"select {_time('at')} as at, event, detail from timeline where entity_id = x.id order by seq limit 200"
+    f"select {time_text('at')} as at, event, detail from timeline where entity_id = x.id order by seq limit 200"
 )
 _NEXT_ACTION: Final = """case when {p}.next_action is not null then (select row_to_json(n) from (select
     {p}.next_action ->> 'kind' as kind, {p}.next_action ->> 'redirect_url' as redirect_url,
@@ -76,57 +76,69 @@ _ATTEMPTS: Final = _list(
          from payment_attempts where payment_id = x.id order by ordinal"""
 )
 _REFUNDS: Final = _list(
-    f"""select id, {_money("amount_minor", "r")} as amount, reason, status, {_time("created_at")} as created_at
+    f"""select id, {_money("amount_minor", "r")} as amount, reason, status, {time_text("created_at")} as created_at
          from refunds r where payment_id = x.id order by r.created_at, r.id"""
 )
 
-_USER: Final = f"id, email, name, role, kyc_level, country, {_time('x.created_at')} as created_at"
-_CAMPAIGN: Final = f"""id, owner_id, title, description, kind, status, {_money("goal_minor")} as goal,
+_USER: Final = f"id, email, name, role, kyc_level, country, {time_text('x.created_at')} as created_at"
+CAMPAIGN: Final = f"""x.id, x.slug, x.owner_id, x.title, x.description, x.kind, x.status, {_money("goal_minor")} as goal,
     {_money("cap_minor")} as cap, {_money("min_ticket_minor")} as min_ticket,
-    case when max_per_investor_minor > 0 then {_money("max_per_investor_minor")} end as max_per_investor,
+    case when x.max_per_investor_minor > 0 then {_money("max_per_investor_minor")} end as max_per_investor,
     {_money("pledged_minor")} as pledged, {_money("held_minor")} as held, {_money("captured_minor")} as captured,
-    profit_share_bps, success_floor_bps, waiting_seconds, close_when_funded, min_kyc_level, countries,
-    {_time("go_live_at")} as go_live_at, {_time("deadline_at")} as deadline_at, deadline_extensions,
-    {_time("verified_at")} as verified_at, blocked_reason, {_time("next_action_at")} as next_action_at,
-    {_workflow("campaign", "x")} as workflow_id, {_time("x.created_at")} as created_at"""
+    x.profit_share_bps, x.success_floor_bps, x.waiting_seconds, x.close_when_funded, x.min_kyc_level, x.countries,
+    {time_text("x.go_live_at")} as go_live_at, {time_text("x.deadline_at")} as deadline_at, x.deadline_extensions,
+    {time_text("x.verified_at")} as verified_at, x.blocked_reason, {time_text("x.next_action_at")} as next_action_at,
+    {_workflow("campaign", "x")} as workflow_id, {time_text("x.created_at")} as created_at"""
+FEED: Final = """{f}.investors, {f}.progress_bps, (select row_to_json(s) from (select {f}.score as total,
+    (select row_to_json(p) from (select {f}.score_progress as progress, {f}.score_investors as investors,
+        {f}.score_time_left as time_left, {f}.score_news as news) p) as parts) s) as score"""
+"""What the feed knows of a campaign, as further columns of its document."""
 _SEEN: Final = "(x.status not in ('draft', 'changes_requested') or x.owner_id = u.id or u.role = 'admin')"
 """What is not, or not again, before a reviewer is its owner's and the admins' alone (`domain.campaign.EDITABLE`)."""
 _REVIEWS: Final = _list(
-    f"""select {_time("r.created_at")} as at, decision, note, reviewer_id
+    f"""select {time_text("r.created_at")} as at, decision, note, reviewer_id
          from campaign_reviews r where r.campaign_id = x.id order by r.created_at, r.id"""
 )
-_UPDATE: Final = f"id, campaign_id, author_id, title, body, {_time('x.created_at')} as created_at"
+_UPDATE: Final = f"id, campaign_id, author_id, title, body, {time_text('x.created_at')} as created_at"
 _INVESTMENT: Final = f"""x.id, campaign_id, investor_id, payment_id, x.provider,
     {_money("amount_minor")} as amount, x.status"""
-_INVESTMENT_END: Final = f"{_workflow('investment', 'x')} as workflow_id, {_time('x.created_at')} as created_at"
+_INVESTMENT_END: Final = f"{_workflow('investment', 'x')} as workflow_id, {time_text('x.created_at')} as created_at"
 _PAYMENT: Final = f"""id, purpose, subject_id, provider, {_money("amount_minor")} as amount,
     {_money("captured_minor")} as captured, {_money("refunded_minor")} as refunded, status, error_code,
-    {_NEXT_ACTION.format(p="x")}, {_time("expires_at")} as expires_at, blocked_reason,
-    {_time("next_action_at")} as next_action_at,
+    {_NEXT_ACTION.format(p="x")}, {time_text("expires_at")} as expires_at, blocked_reason,
+    {time_text("next_action_at")} as next_action_at,
     case when provider <> 'wallet' then {_workflow("payment", "x")} end as workflow_id,
-    {_time("x.created_at")} as created_at"""
+    {time_text("x.created_at")} as created_at"""
 
 
 def _one(
-    columns: LiteralString, source: LiteralString, owner: LiteralString, seen: LiteralString = "true"
+    columns: LiteralString,
+    source: LiteralString,
+    owner: LiteralString,
+    seen: LiteralString = "true",
+    *,
+    key: LiteralString = "x.id",
 ) -> LiteralString:
-    """The thing with the id `$2`, from `source`, where it is called `x` (and the caller `u`), if it is `seen`."""
+    """The thing with the id (or other `key`) `$2`, from `source`, called `x` there (the caller is `u`), if it is `seen`."""
     return f"""select u.role, found.owner_id, 1 as rows, found.document from users u left join lateral (
         select {owner} as owner_id, (select row_to_json(d)::text from (select {columns}) d) as document
-          from {source} where x.id = $2 and {seen}) found on true
+          from {source} where {key} = $2 and {seen}) found on true
         where u.id = $1 and u.disabled_at is null"""
 
 
 _ME: Final = f"""select x.role, x.id as owner_id, 1 as rows, (select row_to_json(d)::text from (select {_USER}) d) as document
     from users x where x.id = $1 and x.disabled_at is null"""
-_ONE_CAMPAIGN: Final = _one(
-    f"""{_CAMPAIGN}, case when x.owner_id = u.id or u.role = 'admin' then {_REVIEWS} end as reviews, {_STORY} as timeline""",
-    "campaigns x",
+_CAMPAIGN_READ: Final = (
+    f"""{CAMPAIGN}, case when x.owner_id = u.id or u.role = 'admin' then {_REVIEWS} end as reviews, {_STORY} as timeline,
+        {FEED.replace("{f}", "f")}""",
+    "campaigns x join campaign_feed f on (f.tenant_id, f.mode, f.campaign_id) = (x.tenant_id, x.mode, x.id)",
     "x.owner_id",
     _SEEN,
 )
+_ONE_CAMPAIGN: Final = _one(*_CAMPAIGN_READ)
+_ONE_CAMPAIGN_BY_SLUG: Final = _one(*_CAMPAIGN_READ, key="x.slug")
 _ONE_INVESTMENT: Final = _one(
-    f"""{_INVESTMENT}, {_NEXT_ACTION.format(p="p")}, p.blocked_reason, {_time("p.next_action_at")} as next_action_at,
+    f"""{_INVESTMENT}, {_NEXT_ACTION.format(p="p")}, p.blocked_reason, {time_text("p.next_action_at")} as next_action_at,
         {_INVESTMENT_END}, {_STORY} as timeline""",
     "investments x join payments p on (p.tenant_id, p.mode, p.id) = (x.tenant_id, x.mode, x.payment_id)",
     "x.investor_id",
@@ -141,9 +153,9 @@ def me() -> Question:
     return Question(_ME, ())
 
 
-def campaign(campaign_id: str) -> Question:
-    """One campaign with its timeline."""
-    return Question(_ONE_CAMPAIGN, (campaign_id,))
+def campaign(id_or_slug: str) -> Question:
+    """One campaign with its timeline. An id has an underscore, a slug never."""
+    return Question(_ONE_CAMPAIGN if "_" in id_or_slug else _ONE_CAMPAIGN_BY_SLUG, (id_or_slug,))
 
 
 def investment(investment_id: str) -> Question:
@@ -162,12 +174,6 @@ class Place:
 
     before: tuple[datetime, str] | None
     limit: int
-
-
-def campaigns(*, status: str | None, place: Place) -> Question:
-    """A page of everybody's campaigns; of those that are not before a reviewer yet, one's own."""
-    columns = f"{_CAMPAIGN}, null as reviews, null as timeline"
-    return _page(columns, "campaigns", [("status", status)], place, seen=_SEEN)
 
 
 def campaign_updates(campaign_id: str, place: Place) -> Question:
@@ -193,13 +199,12 @@ def _page(
     table: LiteralString,
     wanted: Sequence[tuple[LiteralString, str | None]],
     place: Place,
-    seen: LiteralString = "",
 ) -> Question:
     """A newest-first page. Only what is wanted stands in the statement, so each combination has the plan it needs."""
     conditions = tuple(column for column, value in wanted if value is not None)
     params = [value for _, value in wanted if value is not None]
     return Question(
-        _page_query(columns, table, conditions, place.before is not None, seen),
+        _page_query(columns, table, conditions, place.before is not None),
         (*params, *(place.before or ()), place.limit),
     )
 
@@ -210,10 +215,8 @@ def _page_query(
     table: LiteralString,
     conditions: tuple[LiteralString, ...],
     later: bool,
-    seen: LiteralString,
 ) -> LiteralString:
     where = [f"{column} = ${number}" for number, column in enumerate(conditions, 2)]
-    where += [seen] if seen else []
     number = len(conditions) + 2
     if later:
         where.append(f"(x.created_at, x.id) < (${number}, ${number + 1})")

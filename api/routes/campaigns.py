@@ -22,15 +22,14 @@ from api.commands import Reply, Unit, execute
 from api.dependencies import requires
 from api.envelope import Envelope
 from api.investing import InvestRequest, invest, wait_for_next_action
-from api.paging import Cursor, Limit, before
 from api.reads import Reader, reads
 from api.routing import api_router
-from api.views import CampaignView, InvestmentView, campaign_view
-from domain.campaign import CAMPAIGN, CampaignStatus, check_editable, check_first_deadline
+from api.views import CampaignView, InvestmentView, ReadCampaignView, campaign_view
+from domain.campaign import CAMPAIGN, EDITABLE, CampaignStatus, check_editable, check_first_deadline
 from domain.errors import Conflict, InvalidRequest
 from models import pages
-from models.base import insert, move, update
-from models.campaign import Campaign, delete_draft
+from models.base import move, update
+from models.campaign import Campaign, add_campaign, delete_draft, rename
 
 router = api_router(prefix="/v1", tags=["campaigns"])
 _C = CampaignStatus
@@ -54,7 +53,7 @@ async def create_campaign(
             created_at=unit.as_of,
             **columns(body),
         )
-        await insert(unit.tx, campaign)
+        await add_campaign(unit.tx, campaign)
         await unit.timeline(campaign.id, "campaign_drafted" if body.draft else "campaign_submitted")
         await unit.audit("campaign.created", "campaign", campaign.id)
         if not body.draft:
@@ -86,6 +85,8 @@ async def edit_campaign(
         names = TEXTS if changes.keys() <= TEXTS else columns(terms).keys()
         after = {name: value for name, value in columns(terms).items() if name in names}
         await update(unit.tx, Campaign, {"id": campaign.id}, after)
+        if terms.title != campaign.title and campaign.status in EDITABLE:
+            await rename(unit.tx, campaign.id, terms.title)
         await unit.timeline(campaign.id, "campaign_edited", fields=sorted(changes))
         await unit.audit("campaign.edited", "campaign", campaign.id, fields=sorted(changes))
         asleep = campaign.status is _C.CHANGES_REQUESTED and "deadline_at" in changes
@@ -133,21 +134,9 @@ async def submit_campaign(
     return await execute(request, principal, "campaign.submit", None, handle)
 
 
-@router.get("/campaigns", response_model=Envelope[list[CampaignView]])
-async def list_campaigns(
-    reader: Annotated[Reader, reads("campaign.read")],
-    status: CampaignStatus | None = None,
-    limit: Limit = 50,
-    cursor: Cursor = None,
-) -> Response:
-    """Newest first. Drafts, and what a reviewer sent back, are its owner's and the admins' to see."""
-    place = pages.Place(before(cursor), limit)
-    return await reader.page(lambda _: pages.campaigns(status=status and str(status), place=place), limit)
-
-
-@router.get("/campaigns/{campaign_id}", response_model=Envelope[CampaignView])
+@router.get("/campaigns/{campaign_id}", response_model=Envelope[ReadCampaignView])
 async def read_campaign(campaign_id: str, reader: Annotated[Reader, reads("campaign.read")]) -> Response:
-    """One campaign with its timeline, and for its owner its reviews."""
+    """One campaign, by its id or its slug, with its timeline, and for its owner its reviews."""
     return await reader.one(lambda _: pages.campaign(campaign_id))
 
 

@@ -1,0 +1,149 @@
+# ruff: noqa: S608 - statements are put together from constants of this file and of models/pages.py; values are bound
+"""Pages of the feed of campaigns, and the feed's version: filtered, searched and sorted by `campaign_feed`'s indexes.
+
+What is shown is read from the campaigns themselves; what it is sorted by may be a moment older (`models/feed.py`). A page
+is made of two ordered lists, each from one index: what is public, and what of the rest the caller may see.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from typing import Any, Final, LiteralString
+
+from contracts.base import Scope
+from infra.database import Database
+from models.pages import CAMPAIGN, FEED, SEPARATOR, time_text
+from models.user import Role
+
+_RARE_SECONDS: Final = 2
+"""How long a page with rare filters may take: they have no index of their own."""
+
+
+class Sort(StrEnum):
+    """The order of the feed."""
+
+    NEWEST = "newest"
+    ENDING_SOON = "ending_soon"
+    MOST_FUNDED = "most_funded"
+    RECOMMENDED = "recommended"
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    key: LiteralString
+    text: LiteralString
+    direction: LiteralString
+    only: LiteralString = "true"
+    public: bool = False
+    """Whether `only` leaves nothing but what is public."""
+
+
+_ORDERS: Final = {
+    Sort.NEWEST: _Order("f.created_at", time_text("f.created_at"), "desc"),
+    Sort.ENDING_SOON: _Order("f.deadline_at", time_text("f.deadline_at"), "asc", "f.status = 'live'", True),
+    Sort.MOST_FUNDED: _Order("f.progress_bps", "f.progress_bps::text", "desc"),
+    Sort.RECOMMENDED: _Order("f.score", "f.score::text", "desc"),
+}
+_FILTERS: Final[dict[str, LiteralString]] = {
+    "status": "f.status = {}",
+    "kind": "f.kind = {}",
+    "currency": "f.currency = {}",
+    "owner_id": "f.owner_id = {}",
+    "min_goal": "f.goal_minor >= {}",
+    "max_goal": "f.goal_minor <= {}",
+    "min_progress_bps": "f.progress_bps >= {}",
+    "max_progress_bps": "f.progress_bps <= {}",
+    "ends_before": "f.deadline_at < {}",
+    "ends_after": "f.deadline_at > {}",
+    "q": "f.campaign_id in (select campaigns_matching({}))",
+}
+_COMMON: Final = frozenset({(), ("status",)})
+"""Asked often enough to be prepared on every connection; any other set of filters is planned each time, with its values."""
+_VERSION: Final[LiteralString] = """coalesce((select version from feed_versions), 0)
+    + (select count(*) from feed_changes)"""
+_STAMP: Final[LiteralString] = (
+    f"select u.role, {_VERSION} as version from users u where u.id = $1 and u.disabled_at is null"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What of the feed is asked for: `filters` by the names of `_FILTERS`; after the row `after` (its sort key and id)."""
+
+    sort: Sort
+    filters: dict[str, Any]
+    after: tuple[Any, str] | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """The caller's role now, and the version of the tenant's feed."""
+
+    role: Role
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedPage(Stamp):
+    """A page: JSON of its rows, how many, and the sort key (as text) and id of the last; None on an empty page."""
+
+    rows: int
+    document: str | None
+    last: tuple[str, str] | None
+
+
+async def stamp(database: Database, scope: Scope, user_id: str) -> Stamp | None:
+    """The role and the version, without the page; None when the user is unknown or disabled."""
+    row = await database.ask(scope, _STAMP, (user_id,))
+    return None if row is None else Stamp(Role(row["role"]), row["version"])
+
+
+async def page(database: Database, scope: Scope, user_id: str, wanted: Wanted, *, everything: bool) -> FeedPage | None:
+    """The page with the version it is of, from one snapshot. `everything`: the caller is an admin.
+
+    None when the user is unknown or disabled. Raises psycopg's QueryCanceled when a rare question takes too long.
+    """
+    names = tuple(sorted(wanted.filters))
+    query = feed_query(wanted.sort, names, wanted.after is not None, everything)
+    params = (user_id, *(wanted.filters[name] for name in names), *(wanted.after or ()), wanted.limit)
+    if names in _COMMON:
+        row = await database.ask(scope, query, params)
+    else:
+        row = await database.ask_once(scope, query, params, seconds=_RARE_SECONDS)
+    if row is None:
+        return None
+    last = (row["last"][0][0], row["last"][0][1]) if row["last"] else None
+    return FeedPage(Role(row["role"]), row["version"], row["rows"], row["document"], last)
+
+
+@cache
+def feed_query(sort: Sort, filters: tuple[str, ...], later: bool, everything: bool) -> LiteralString:
+    """The statement for a sort, a set of filters (their names, sorted), and whether it goes on after a row."""
+    order = _ORDERS[sort]
+    number = 2 + len(filters) + (2 if later else 0)
+    limit = f"${number}"
+    where = [order.only, *(_FILTERS[name].replace("{}", f"${place}") for place, name in enumerate(filters, 2))]
+    if later:
+        sign = "<" if order.direction == "desc" else ">"
+        where.append(f"({order.key}, f.campaign_id) {sign} (${number - 2}, ${number - 1})")
+    by: LiteralString = f"order by {order.key} {order.direction}, f.campaign_id {order.direction} limit {limit}"
+    shown: LiteralString = f"select f.*, {order.key} as key, {order.text} as key_text from"
+    lists = [f"({shown} campaign_feed f where {' and '.join(['f.public', *where])} {by})"]
+    if everything and not order.public:
+        lists.append(f"({shown} campaign_feed f where {' and '.join(['not f.public', *where])} {by})")
+    elif not order.public:
+        # Few, and found as the caller's own first: in the order's index they would be looked for among everybody's.
+        own: LiteralString = "select * from campaign_feed where not public and owner_id = $1 offset 0"
+        lists.append(f"({shown} ({own}) f where {' and '.join(where)} {by})")
+    both: LiteralString = " union all ".join(lists)
+    rows: LiteralString = f"""select k.key_text, k.campaign_id, (select row_to_json(d)::text from (
+            select {CAMPAIGN}, null as reviews, null as timeline, {FEED.replace("{f}", "k")}
+            from campaigns x where x.id = k.campaign_id) d) as document
+        from (select b.* from ({both}) b
+            order by b.key {order.direction}, b.campaign_id {order.direction} limit {limit}) k"""
+    return f"""select u.role, {_VERSION} as version, found.rows, found.document, found.last
+        from users u cross join lateral (
+            select count(*) as rows, string_agg(r.document, E'{SEPARATOR}') as document,
+                (array_agg(array[r.key_text, r.campaign_id]))[count(*):count(*)] as last from ({rows}) r) found
+        where u.id = $1 and u.disabled_at is null"""
