@@ -17,6 +17,7 @@ from api.operator import CodecCors, OperatorDesk
 from api.routes import (
     admin_outbox,
     auth,
+    beneficiaries,
     campaign_life,
     campaigns,
     clock,
@@ -26,6 +27,7 @@ from api.routes import (
     ledger,
     operations,
     payments,
+    payouts,
     stuck,
     webhooks,
 )
@@ -51,6 +53,8 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     codec.router,
     stuck.router,
     campaign_life.router,
+    beneficiaries.router,
+    payouts.router,
 )
 
 DESCRIPTION = """

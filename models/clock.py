@@ -80,7 +80,13 @@ async def set_now(tx: Tx, now_at: datetime) -> None:
 
 async def action_time(tx: Tx, due: DueAction) -> datetime | None:
     """When the entity acts next, now."""
-    table = {"campaign": "campaigns", "payment": "payments", "refund": "refunds", "settlement": "settlements"}
+    table = {
+        "campaign": "campaigns",
+        "payment": "payments",
+        "refund": "refunds",
+        "settlement": "settlements",
+        "payout": "payouts",
+    }
     query = sql.SQL("select next_action_at as at from {} where id = %s").format(
         sql.Identifier(table[due.workflow_noun])
     )
@@ -103,6 +109,7 @@ select noun, id, at from (
     union all select 'payment', id, next_action_at from payments where next_action_at <= %(until)s
     union all select 'refund', id, next_action_at from refunds where next_action_at <= %(until)s
     union all select 'settlement', id, next_action_at from settlements where next_action_at <= %(until)s
+    union all select 'payout', id, next_action_at from payouts where next_action_at <= %(until)s
 ) due where id <> all(%(passed_over)s) order by at, noun, id limit 1
 """
 
@@ -114,6 +121,8 @@ select exists (select 1 from settlements where status = 'running' and (next_acti
                and not exists (select 1 from settlements s where s.campaign_id = c.id and s.status = 'running'))
     or exists (select 1 from payments where status = 'created' and next_action_at is null)
     or exists (select 1 from refunds where status = 'requested')
+    or exists (select 1 from payouts where status in ('approved', 'sending') and next_action_at is null)
+    or exists (select 1 from beneficiaries where status = 'pending')
     or exists (select 1 from outbox where delivered_at is null) as busy
 """
 

@@ -12,7 +12,7 @@ from sqlmodel import Field
 
 from contracts.base import Scope
 from infra.database import Tx
-from models.base import Scoped
+from models.base import Scoped, read_all
 
 
 class TimelineEntry(Scoped, table=True):
@@ -41,3 +41,9 @@ async def record(
     assert at.tzinfo is not None, "business time is aware"
     told = Jsonb(detail or {}, dumps=lambda value: json.dumps(value, default=str))
     await tx.execute(_RECORD, (scope.tenant_id, str(scope.mode), at, event, told, list(entity_ids)))
+
+
+async def story_of(tx: Tx, entity_id: str, limit: int = 200) -> list[TimelineEntry]:
+    """What happened to one thing, oldest first."""
+    query = "select * from timeline where entity_id = %s order by seq limit %s"
+    return await read_all(tx, TimelineEntry, query, (entity_id, limit))
