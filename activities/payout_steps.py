@@ -76,9 +76,11 @@ class PayoutSteps:
                 raise RailNotSent(error.code) from error
             return await self._wait(scope, payout_id, as_of, None if found is None else _P.UNKNOWN)
         except RailNotSent as error:
-            if error.code != INSUFFICIENT_BALANCE:
+            if error.code == INSUFFICIENT_BALANCE:
+                return await self._park(scope, payout_id, as_of)
+            if payout.status is not _P.UNKNOWN:
                 raise
-            return await self._park(scope, payout_id, as_of)
+            return await self._wait(scope, payout_id, as_of, _P.UNKNOWN)  # the look-up brought no answer
         async with self._db.transaction(scope) as tx:
             return await self._book(tx, scope, payout_id, settled, as_of)
 

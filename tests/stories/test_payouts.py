@@ -1,15 +1,16 @@
 """Money out of a wallet, through the public API: held with the request, sent once, given back when it was not sent."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from cli.demo.world import Json, Person
-from tests.fixtures.stage import Stage, events, together
+from tests.fixtures.payouts import AMOUNT, WALLET, saver, settle_transfer
+from tests.fixtures.stage import Stage, events, forward, together
 from tests.fixtures.stories import Stories, Told
 
 STORIES = Stories()
-TOP_UP, WALLET, AMOUNT = 50_000_000, 500_000, 200_000
+FOR_EVER = 100_000
 LARGE = 10_000_000
 """The tenant's limit: from here on a second person approves."""
 FAILS, RETURNED, PENDING, PASSWORD, NOBODY = "9001000011", "9002000011", "9003000011", "9004000011", "9009000011"
@@ -18,48 +19,6 @@ FAILS, RETURNED, PENDING, PASSWORD, NOBODY = "9001000011", "9002000011", "900300
 @pytest.mark.parametrize("name", STORIES)
 async def test_story(name: str, told: Told) -> None:
     await told(STORIES, name)
-
-
-async def saver(world: Stage, number: str = "0123456789", *, wallet: int = WALLET, top_up: int = TOP_UP) -> "Saver":
-    """Somebody with money in the wallet and a verified account at a bank, and a provider account that can pay."""
-    ada = await world.person()
-    if top_up:
-        await world.top_up(top_up)
-    payee, _ = await together(world.payee(ada, number), world.deposit(ada, wallet))
-    await world.until(ada, f"/v1/beneficiaries/{payee['id']}", "verified")
-    return Saver(world, ada, payee)
-
-
-class Saver:
-    """A person who withdraws."""
-
-    def __init__(self, world: Stage, person: Person, payee: Json) -> None:
-        self.world, self.person, self.payee = world, person, payee
-
-    async def withdraw(self, amount: int = AMOUNT, status: str = "approved") -> Json:
-        """Ask for it; the money is held with the answer."""
-        before = await self.world.wallet(self.person)
-        body = {"beneficiary_id": self.payee["id"], "amount": amount, "currency": "NGN"}
-        made = await self.person.post("/v1/payouts", body)
-        self.world.workflow_ids.append(made["workflow_id"])
-        assert made["status"] == status
-        assert await self.world.wallet(self.person) == before - amount
-        return made
-
-    async def until(self, made: Json, *statuses: str) -> Json:
-        return await self.world.until(self.person, f"/v1/payouts/{made['id']}", *statuses)
-
-    async def until_blocked(self, made: Json, reason: str) -> Json:
-        seen: Json = await self.world.until_true(
-            lambda: self.person.get(f"/v1/payouts/{made['id']}"),
-            lambda found: found["blocked_reason"] == reason,
-            f"blocked: {reason}",
-        )
-        return seen
-
-    async def sent(self) -> list[tuple[str, int]]:
-        """(status, what it took out of the balance) of each transfer in the provider's own book."""
-        return [(each["status"], each["taken"]) for each in await self.world.transfers()]
 
 
 @STORIES.tell
@@ -107,6 +66,28 @@ async def an_answer_that_never_came_is_looked_up(world: Stage) -> None:
 
 
 @STORIES.tell
+async def an_outcome_unknown_for_days_is_put_before_a_person(world: Stage) -> None:
+    """And is only looked up, for ever: nobody can rule that it be sent again."""
+    ada = await saver(world)
+    await world.fault("paystack", "paystack.transfer", "reset_after")
+    await world.fault("paystack", "paystack.verify_transfer", "500_before", times=FOR_EVER)
+    await world.fault("paystack", "webhook", "drop", times=FOR_EVER)
+    made = await ada.withdraw()
+    await ada.until(made, "unknown")
+    await forward(await world.temporal(), made["workflow_id"], timedelta(hours=30))
+    seen = await ada.until_blocked(made, "payout_unknown")
+    assert events(seen).count("payout_unknown") == 1, "told once, not at every look-up"
+    assert ("unknown_outcome", "open", None) in await world.cases()
+    found = (await world.admin.get("/v1/admin/stuck"))["findings"]
+    assert [each["do"] for each in found if each["subject"] == made["id"] and each["kind"] == "blocked"]
+    await world.clear_faults("paystack")
+    await world.admin.post(f"/v1/admin/payouts/{made['id']}/check")
+    assert (await ada.until(made, "succeeded"))["blocked_reason"] is None
+    assert await ada.sent() == [("success", AMOUNT)]
+    assert [case[:2] for case in await world.cases()] == [("unknown_outcome", "resolved")]
+
+
+@STORIES.tell
 async def a_request_that_never_arrived_is_sent_again_after_the_grace(world: Stage) -> None:
     ada = await saver(world)
     await world.fault("paystack", "paystack.transfer", "500_before")
@@ -127,7 +108,7 @@ async def an_empty_provider_account_is_topped_up(world: Stage) -> None:
         await ada.until_blocked(each, "provider_balance")
     assert [case[:2] for case in await world.cases()] == [("provider_balance", "open")] * 2
     while not (await ada.person.call("POST", f"/v1/payouts/{given_up['id']}/cancel")).is_success:
-        pass  # just now it is being tried again
+        await ada.until_blocked(given_up, "provider_balance")  # just now it is being tried again
     await world.top_up(AMOUNT)
     await world.admin.post(f"/v1/admin/payouts/{kept['id']}/check")
     seen = await ada.until(kept, "succeeded")
@@ -170,7 +151,7 @@ async def a_return_nobody_told_of_is_found_by_looking(world: Stage) -> None:
     made = await ada.withdraw()
     await ada.until(made, "succeeded")
     await world.fault("paystack", "webhook", "drop", times=10)
-    await settle(world, made, "returned")
+    await settle_transfer(world, made, "returned")
     await world.admin.post(f"/v1/admin/payouts/{made['id']}/check")
     await ada.until(made, "returned")
     assert await world.wallet(ada.person) == WALLET
@@ -182,6 +163,7 @@ async def a_webhook_comes_before_the_answer(world: Stage) -> None:
     await world.fault("paystack", "paystack.transfer", "hang_after", seconds=1)
     made = await ada.withdraw()
     await ada.until(made, "succeeded")
+    assert "payout_unknown" in events(await ada.seen(made)), "the answer itself never came"
     assert await ada.sent() == [("success", AMOUNT)]
     assert [each["body"]["event"] for each in await world.deliveries("paystack")] == ["transfer.success"]
 
@@ -192,7 +174,7 @@ async def a_transfer_that_waits_for_somebody_says_so(world: Stage) -> None:
     ada = await saver(world, PASSWORD)
     made = await ada.withdraw()
     await ada.until_blocked(made, "provider_approval")
-    await settle(world, made, "succeeded")
+    await settle_transfer(world, made, "succeeded")
     seen = await ada.until(made, "succeeded")
     assert seen["blocked_reason"] is None
 
@@ -204,7 +186,7 @@ async def another_amount_is_never_booked(world: Stage) -> None:
     made = await ada.withdraw()
     await ada.until(made, "pending")
     await world.fault("paystack", "paystack.verify_transfer", "wrong_amount", amount=AMOUNT - 1, times=1)
-    await settle(world, made, "succeeded")
+    await settle_transfer(world, made, "succeeded")
     await world.until_true(world.cases, bool, "a case")
     seen = await ada.until(made, "succeeded")
     assert seen["amount"]["amount"] == AMOUNT
@@ -243,10 +225,3 @@ async def names_that_differ_are_for_a_person(world: Stage) -> None:
     assert accepted["status"] == "verified"
     assert [case[:2] for case in await world.cases()] == [("beneficiary_mismatch", "resolved")]
     await world.mailed(ada, "can be paid to")
-
-
-async def settle(world: Stage, made: Json, outcome: str) -> None:
-    """The provider decides about a transfer: `succeeded`, `failed`, or `returned` after success."""
-    key = world.seeded.sandbox_keys["paystack"]
-    body = {"secret_key": key, "transfer": made["reference"], "outcome": outcome}
-    (await world.sandbox.post("/_sandbox/settle", json=body)).raise_for_status()
