@@ -44,6 +44,7 @@ def tells_nothing_new(event: InboxEvent, attempt: PaymentAttempt) -> bool:
 
 
 def tells_nothing_new_of(event: InboxEvent, payout: Payout) -> bool:
-    """The same for a payout. One that ended without being sent is looked up whatever is announced: that would be news."""
+    """The same for a payout. What is announced of one that has not ended, or that ended otherwise, is news."""
     fact = _ANNOUNCED_PAYOUTS.get(event.provider, {}).get(event.kind)
-    return fact is not None and fact in _ENDED_BY.get(payout.status, ())
+    same = event.provider_id is not None and event.provider_id == payout.provider_id
+    return fact is not None and same and fact in _ENDED_BY.get(payout.status, ())

@@ -49,13 +49,14 @@ class PayoutSteps:
     async def advance(self, scope: Scope, payout_id: str, as_of: datetime) -> PayoutProgress:
         """Take the payout one step on: send it, look it up, or report where it stands.
 
-        Raises RailNotSent while the provider cannot be asked. One that succeeded is looked up too: somebody had a reason.
+        Raises RailNotSent while the provider cannot be asked. One that succeeded or failed is looked up too, for whoever
+        asks then had a reason (a bank that returns money, a provider that thinks better of it).
         """
         async with self._db.transaction(scope) as tx:
             payout = await get_payout(tx, payout_id, lock=True)
             if payout is None:
                 raise NotFound("payout")
-            if payout.status is _P.AWAITING_APPROVAL or (payout.ended and payout.status is not _P.SUCCEEDED):
+            if payout.status is _P.AWAITING_APPROVAL or (payout.ended and payout.status not in LOOKED_UP):
                 return _progress(payout)
             if payout.status is _P.APPROVED and not await _still_payable(tx, payout):
                 return await self._end_unsent(tx, scope, payout, "beneficiary_disabled", as_of)
@@ -72,7 +73,7 @@ class PayoutSteps:
             else:
                 settled = await self._send(rail, effect, found)
         except RailUnknown as error:
-            if payout.status is _P.SUCCEEDED:
+            if payout.ended:
                 raise RailNotSent(error.code) from error
             return await self._wait(scope, payout_id, as_of, None if found is None else _P.UNKNOWN)
         except RailNotSent as error:
@@ -114,6 +115,8 @@ class PayoutSteps:
         assert payout is not None
         await settled.record(tx)
         answer = settled.answer
+        if payout.status is _P.FAILED:
+            return await self._late(tx, scope, payout, answer, as_of)
         if payout.ended and payout.status is not _P.SUCCEEDED:
             return _progress(payout)
         if answer is None or answer.fact is PayoutFact.FAILED:
@@ -154,6 +157,16 @@ class PayoutSteps:
         await ledger.post(tx, payout_returned(payout.id, as_of=as_of))
         await self._move(tx, scope, payout, _P.RETURNED, as_of, error_code=code)
         await _tell(tx, scope, payout, "payout_returned", as_of, code=code)
+        return _progress(payout)
+
+    async def _late(
+        self, tx: Tx, scope: Scope, payout: Payout, answer: PayoutAnswer | None, as_of: datetime
+    ) -> PayoutProgress:
+        """It failed by the provider's word, and its money was given back. If it was sent after all, a person must know."""
+        if answer is not None and answer.fact not in (PayoutFact.ABSENT, PayoutFact.FAILED, PayoutFact.RETURNED):
+            detail: dict[str, Any] = {"fact": answer.fact, "amount_minor": payout.amount_minor}
+            await open_case(tx, scope, kind="late_payout", subject_id=payout.id, detail=detail, as_of=as_of)
+            await timeline.record(tx, scope, [payout.id], "case_late_payout", as_of, detail)
         return _progress(payout)
 
     async def _end_unsent(self, tx: Tx, scope: Scope, payout: Payout, code: str, as_of: datetime) -> PayoutProgress:
@@ -258,7 +271,7 @@ async def _look_up(rail: PayoutRail, payout: Payout) -> PayoutAnswer:
         answer = await rail.look_up_transfer(reference=payout.reference, provider_id=payout.provider_id)
     except RailRejected as refused:  # the question was refused: that says nothing about the money
         raise RailUnknown(refused.code) from refused
-    if answer.fact is PayoutFact.ABSENT:
+    if answer.fact is PayoutFact.ABSENT and payout.status is not _P.FAILED:
         raise RailUnknown("known_but_absent")
     return answer
 

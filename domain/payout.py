@@ -52,8 +52,8 @@ ENDED: Final = frozenset({_P.SUCCEEDED, _P.FAILED, _P.CANCELED, _P.REJECTED, _P.
 """States in which nothing more is to be done by itself. A payout that succeeded may still be returned by the bank."""
 CANCELABLE: Final = frozenset({_P.AWAITING_APPROVAL, _P.APPROVED})
 """States in which surely nothing was sent."""
-LOOKED_UP: Final = frozenset({_P.PENDING, _P.SUCCEEDED})
-"""States in which the provider has it: only looked up, never sent."""
+LOOKED_UP: Final = frozenset({_P.PENDING, _P.SUCCEEDED, _P.FAILED})
+"""States in which the provider has given its word: only looked up, never sent. One that it took back is news."""
 
 
 def first_status(*, amount_minor: int, left_lately_minor: int, approval_minor: int) -> PayoutStatus:

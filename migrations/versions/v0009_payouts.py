@@ -79,7 +79,7 @@ CASES = """
 alter table cases drop constraint cases_kind_check;
 alter table cases add constraint cases_kind_check check (kind in (
     'late_success', 'amount_mismatch', 'unknown_outcome', 'failed_line', 'failed_refund',
-    'beneficiary_mismatch', 'provider_balance', 'payout_mismatch'));
+    'beneficiary_mismatch', 'provider_balance', 'payout_mismatch', 'late_payout'));
 """
 
 SETTINGS = """

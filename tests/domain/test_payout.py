@@ -42,6 +42,7 @@ def test_what_may_have_been_sent_is_neither_canceled_nor_rejected() -> None:
     for target in (P.CANCELED, P.REJECTED):
         assert {*PAYOUT.sources(target)} <= CANCELABLE
     assert not CANCELABLE & LOOKED_UP and not CANCELABLE & ENDED
+    assert not {P.APPROVED, P.SENDING, P.UNKNOWN} & LOOKED_UP, "these may still have to be sent"
 
 
 def test_only_the_bank_undoes_what_was_sent() -> None:
