@@ -7,7 +7,7 @@ from sqlmodel import Field
 
 from domain.beneficiary import BeneficiaryStatus
 from infra.database import Tx
-from models.base import Scoped, by_id, read_all
+from models.base import Scoped, by_id
 
 
 class BeneficiaryRow(Scoped, table=True):
@@ -39,19 +39,3 @@ def number_purpose(row: BeneficiaryRow) -> str:
 async def get_beneficiary(tx: Tx, beneficiary_id: str, *, lock: bool = False) -> BeneficiaryRow | None:
     """One beneficiary."""
     return await by_id(tx, BeneficiaryRow, beneficiary_id, lock=lock)
-
-
-async def beneficiaries_page(
-    tx: Tx, *, owner_id: str | None, before: tuple[datetime, str] | None, limit: int
-) -> list[BeneficiaryRow]:
-    """Newest first; of one owner, or of everybody (None)."""
-    at, row_id = before or (None, None)
-    return await read_all(
-        tx,
-        BeneficiaryRow,
-        """select * from beneficiaries
-            where (%(owner)s::text is null or owner_id = %(owner)s)
-              and (%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s::text))
-            order by created_at desc, id desc limit %(limit)s""",
-        {"owner": owner_id, "at": at, "id": row_id, "limit": limit},
-    )

@@ -14,7 +14,7 @@ from domain.payout import APPROVAL_WINDOW, ENDED, PAYOUT, PayoutStatus, first_st
 from domain.payout_postings import payout_released, payout_requested
 from infra.database import Tx
 from models import ledger, timeline
-from models.base import Scoped, by_id, insert, move, read, read_all, update
+from models.base import Scoped, by_id, insert, move, newest_first, update
 from models.beneficiary import BeneficiaryRow
 from models.case import resolve_case
 
@@ -156,35 +156,17 @@ async def get_payout(tx: Tx, payout_id: str, *, lock: bool = False) -> Payout | 
 
 async def payout_of_event(tx: Tx, provider: str, reference: str | None, provider_id: str | None) -> Payout | None:
     """The payout a provider's event names, by our reference or else by the provider's id."""
-    return await read(
-        tx,
-        Payout,
-        """select * from payouts where provider = %(provider)s
-              and (reference = %(reference)s or (%(reference)s::text is null and provider_id = %(id)s)) limit 1""",
-        {"provider": provider, "reference": reference, "id": provider_id},
-    )
+    by, value = ("reference", reference) if reference is not None else ("provider_id", provider_id)
+    if value is None:
+        return None
+    found = await newest_first(tx, Payout, {"provider": provider, by: value}, before=None, limit=1)
+    return found[0] if found else None
 
 
 async def change_payout(tx: Tx, payout_id: str, **changes: Any) -> None:
     """Set columns of one payout, never its status (see `models.base.move`)."""
     assert "status" not in changes
     await update(tx, Payout, {"id": payout_id}, changes)
-
-
-async def payouts_page(
-    tx: Tx, *, owner_id: str | None, status: str | None, before: tuple[datetime, str] | None, limit: int
-) -> list[Payout]:
-    """Newest first; of one owner or of everybody (None), in one state or in any."""
-    at, row_id = before or (None, None)
-    return await read_all(
-        tx,
-        Payout,
-        """select * from payouts
-            where (%(owner)s::text is null or owner_id = %(owner)s) and (%(status)s::text is null or status = %(status)s)
-              and (%(at)s::timestamptz is null or (created_at, id) < (%(at)s, %(id)s::text))
-            order by created_at desc, id desc limit %(limit)s""",
-        {"owner": owner_id, "status": status, "at": at, "id": row_id, "limit": limit},
-    )
 
 
 async def _left_lately(tx: Tx, source_account: str, as_of: datetime) -> int:

@@ -24,8 +24,8 @@ from domain.beneficiary import BENEFICIARY, BeneficiaryStatus, masked
 from domain.errors import Conflict, InvalidRequest, NotFound
 from infra.crypto import Vault
 from infra.database import Database
-from models.base import insert, move
-from models.beneficiary import BeneficiaryRow, beneficiaries_page, get_beneficiary, number_purpose
+from models.base import insert, move, newest_first
+from models.beneficiary import BeneficiaryRow, get_beneficiary, number_purpose
 from models.case import resolve_case
 from models.notification import notify
 from models.provider import account_of
@@ -138,7 +138,8 @@ async def list_beneficiaries(
     place = before(cursor)
     database: Database = request.app.state.database
     async with database.transaction(principal.scope) as tx:
-        rows = await beneficiaries_page(tx, owner_id=owner_seen(principal), before=place, limit=limit)
+        wanted = {"owner_id": owner_seen(principal)}
+        rows = await newest_first(tx, BeneficiaryRow, wanted, before=place, limit=limit)
     more = encode_cursor(rows[-1].created_at.isoformat(), rows[-1].id) if len(rows) == limit else None
     return page(request, [beneficiary_view(row) for row in rows], more)
 

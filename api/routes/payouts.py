@@ -28,7 +28,7 @@ from domain.money import Money
 from domain.payout import PAYOUT, PayoutStatus, check_cancelable, check_decision
 from infra.database import Database
 from models import timeline
-from models.base import move
+from models.base import move, newest_first
 from models.beneficiary import get_beneficiary
 from models.notification import notify
 from models.payout import (
@@ -36,7 +36,6 @@ from models.payout import (
     PayoutRequest,
     change_payout,
     get_payout,
-    payouts_page,
     release_payout,
     reserve_payout,
 )
@@ -150,7 +149,8 @@ async def list_payouts(
     place = before(cursor)
     database: Database = request.app.state.database
     async with database.transaction(principal.scope) as tx:
-        rows = await payouts_page(tx, owner_id=owner_seen(principal), status=status, before=place, limit=limit)
+        wanted = {"owner_id": owner_seen(principal), "status": status}
+        rows = await newest_first(tx, Payout, wanted, before=place, limit=limit)
     more = encode_cursor(rows[-1].created_at.isoformat(), rows[-1].id) if len(rows) == limit else None
     return page(request, [payout_view(principal.scope, row) for row in rows], more)
 

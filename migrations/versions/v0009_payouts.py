@@ -35,6 +35,7 @@ create table beneficiaries (
     check (status <> 'verified' or recipient is not null)
 );
 create index beneficiaries_of_owner on beneficiaries (tenant_id, mode, owner_id, created_at desc, id desc);
+create index beneficiaries_unchecked on beneficiaries (tenant_id, mode) where status = 'pending';
 """
 
 PAYOUTS = f"""
@@ -66,6 +67,7 @@ create table payouts (
     updated_at timestamptz not null default now(),
     primary key (tenant_id, mode, id),
     unique (tenant_id, mode, reference),
+    unique (tenant_id, mode, provider, provider_id),
     foreign key (tenant_id, mode, owner_id) references users (tenant_id, mode, id),
     foreign key (tenant_id, mode, beneficiary_id) references beneficiaries (tenant_id, mode, id),
     check (decided_by is distinct from requested_by)
@@ -73,6 +75,7 @@ create table payouts (
 create index payouts_of_owner on payouts (tenant_id, mode, owner_id, created_at desc, id desc);
 create index payouts_of_source on payouts (tenant_id, mode, source_account, created_at);
 create index payouts_due on payouts (tenant_id, mode, next_action_at) where next_action_at is not null;
+create index payouts_at_work on payouts (tenant_id, mode) where status in ('approved', 'sending') and next_action_at is null;
 """
 
 CASES = """
