@@ -28,7 +28,7 @@ from domain.money import Money
 from infra.database import Database, Tx
 from models import ledger
 from models.base import insert
-from models.beneficiary import BeneficiaryRow
+from models.beneficiary import BeneficiaryRow, get_beneficiary
 from models.case import open_cases
 from models.payout import Payout, PayoutRequest, get_payout, reserve_payout
 from tests.fixtures.api import set_scope
@@ -221,3 +221,24 @@ async def test_a_known_transfer_that_vanishes_proves_nothing(till: Till) -> None
     till.provider.looks = [F.ABSENT]
     assert await till.advance(3) == "pending"
     assert len(till.provider.started) == 1
+
+
+async def test_it_leaves_any_account_and_may_be_approved_before(till: Till) -> None:
+    """As a campaign's owner is paid: out of the escrow, far over the tenant's limit, which its own approval has met."""
+    escrow, amount = accounts.escrow("cmp_1", "NGN"), Money(50_000_000, "NGN")
+    async with till.database.transaction(till.scope) as tx:
+        charge = accounts.payment_charged("charge", provider="stripe", into=escrow, amount=amount, as_of=NOW)
+        await ledger.post(tx, charge)
+        beneficiary = await get_beneficiary(tx, (await till.row()).beneficiary_id)
+        assert beneficiary is not None
+        order = PayoutRequest(
+            id=f"pyo_{uuid4().hex}", owner_id=till.user_id, beneficiary=beneficiary, source=escrow, amount=amount,
+            reason="campaign_payout", subject_id="cmp_1", requested_by=till.user_id, approved=True,
+        )  # fmt: skip
+        payout = await reserve_payout(tx, till.scope, order, NOW)
+    till.payout_id = payout.id
+    till.provider.start = answer(F.SUCCEEDED, amount_minor=amount.amount_minor)
+    assert await till.advance() == "succeeded"
+    assert till.provider.started[0].reason == "campaign payout"
+    async with till.database.transaction(till.scope) as tx:
+        assert (await ledger.balance(tx, escrow.code)).available_minor == 0
