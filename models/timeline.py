@@ -43,7 +43,8 @@ async def record(
     await tx.execute(_RECORD, (scope.tenant_id, str(scope.mode), at, event, told, list(entity_ids)))
 
 
-async def story_of(tx: Tx, entity_id: str, limit: int = 200) -> list[TimelineEntry]:
-    """What happened to one thing, oldest first."""
-    query = "select * from timeline where entity_id = %s order by seq limit %s"
-    return await read_all(tx, TimelineEntry, query, (entity_id, limit))
+async def story(tx: Tx, entity_id: str, limit: int = 200) -> list[TimelineEntry]:
+    """An entity's timeline from its beginning, at most `limit` events."""
+    return await read_all(
+        tx, TimelineEntry, "select * from timeline where entity_id = %s order by seq limit %s", (entity_id, limit)
+    )

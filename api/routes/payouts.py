@@ -163,7 +163,7 @@ async def read_payout(
     database: Database = request.app.state.database
     async with database.transaction(principal.scope) as tx:
         row = await get_payout(tx, payout_id)
-        told = await timeline.story_of(tx, payout_id) if row is not None else []
+        told = await timeline.story(tx, payout_id) if row is not None else []
     if row is None:
         raise NotFound("payout")
     authorize(principal, "payout.read", owner_id=row.owner_id)
