@@ -11,6 +11,7 @@ import uvloop
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from activities.beneficiaries import BeneficiaryActivities
 from activities.campaigns import CampaignActivities
 from activities.clock import ClockActivities
 from activities.distributions import DistributionActivities
@@ -19,6 +20,8 @@ from activities.inbox import InboxActivities
 from activities.notifications import NotificationActivities
 from activities.payment_steps import PaymentSteps
 from activities.payments import PaymentActivities
+from activities.payout_steps import PayoutSteps
+from activities.payouts import PayoutActivities
 from activities.rails import Rails
 from activities.refund_steps import RefundSteps
 from activities.refunds import RefundActivities
@@ -31,6 +34,7 @@ from infra.database import Database
 from infra.outgoing import http_client
 from infra.settings import Settings
 from infra.temporal import connect
+from workflows.beneficiary import BeneficiaryWorkflow
 from workflows.campaign import CampaignWorkflow
 from workflows.clock import ClockWorkflow
 from workflows.distribution import DistributionWorkflow
@@ -38,10 +42,12 @@ from workflows.inbox import InboxWorkflow
 from workflows.investment import InvestmentWorkflow
 from workflows.notices import NoticesWorkflow
 from workflows.payment import PaymentWorkflow
+from workflows.payout import PayoutWorkflow
 from workflows.refund import RefundWorkflow
 from workflows.settlement import SettlementWorkflow
 
 WORKFLOWS: list[type] = [
+    BeneficiaryWorkflow,
     CampaignWorkflow,
     ClockWorkflow,
     DistributionWorkflow,
@@ -49,6 +55,7 @@ WORKFLOWS: list[type] = [
     InvestmentWorkflow,
     NoticesWorkflow,
     PaymentWorkflow,
+    PayoutWorkflow,
     RefundWorkflow,
     SettlementWorkflow,
 ]
@@ -56,7 +63,8 @@ WORKFLOWS: list[type] = [
 
 def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client: Client) -> list[Callable[..., Any]]:
     """Every activity, bound to what it needs."""
-    rails = Rails(Vault.from_settings(settings), http, timeout_seconds=settings.provider_timeout_seconds)
+    vault = Vault.from_settings(settings)
+    rails = Rails(vault, http, timeout_seconds=settings.provider_timeout_seconds)
     effects = Effects(db)
     steps = PaymentSteps(db, rails, effects)
     refunds = RefundSteps(db, rails, effects)
@@ -73,6 +81,8 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
         payments.load_payment,
         payments.apply_ruling,
         RefundActivities(refunds).advance_refund,
+        PayoutActivities(PayoutSteps(db, rails, effects)).advance_payout,
+        BeneficiaryActivities(db, rails, vault).verify_beneficiary,
         CampaignActivities(db).advance_campaign,
         settlements.settle_range,
         settlements.settlement_progress,

@@ -8,14 +8,22 @@ from collections.abc import Mapping
 from typing import Final
 
 from activities.gateways import paystack_wire, stripe_wire
-from activities.gateways.protocols import PaymentFact
+from activities.gateways.protocols import PaymentFact, PayoutFact
 from domain.payment import AttemptStatus
+from domain.payout import PayoutStatus
 from models.payment import PaymentAttempt
+from models.payout import Payout
 from models.webhook import InboxEvent
 
 _ANNOUNCED: Final[Mapping[str, Mapping[str, PaymentFact]]] = {
     "stripe": stripe_wire.ANNOUNCED,
     "paystack": paystack_wire.ANNOUNCED,
+}
+_ANNOUNCED_PAYOUTS: Final[Mapping[str, Mapping[str, PayoutFact]]] = {"paystack": paystack_wire.ANNOUNCED_TRANSFERS}
+_ENDED_BY: Final[Mapping[PayoutStatus, frozenset[PayoutFact]]] = {
+    PayoutStatus.SUCCEEDED: frozenset({PayoutFact.SUCCEEDED}),
+    PayoutStatus.FAILED: frozenset({PayoutFact.FAILED}),
+    PayoutStatus.RETURNED: frozenset({PayoutFact.SUCCEEDED, PayoutFact.RETURNED}),
 }
 _COVERED: Final[Mapping[AttemptStatus, frozenset[PaymentFact]]] = {
     AttemptStatus.AUTHORIZED: frozenset({PaymentFact.AUTHORIZED}),
@@ -33,3 +41,10 @@ def tells_nothing_new(event: InboxEvent, attempt: PaymentAttempt) -> bool:
     fact = _ANNOUNCED.get(event.provider, {}).get(event.kind)
     same = event.provider_id is not None and event.provider_id == attempt.provider_id
     return fact is not None and same and fact in _COVERED.get(attempt.status, ())
+
+
+def tells_nothing_new_of(event: InboxEvent, payout: Payout) -> bool:
+    """The same for a payout. What is announced of one that has not ended, or that ended otherwise, is news."""
+    fact = _ANNOUNCED_PAYOUTS.get(event.provider, {}).get(event.kind)
+    same = event.provider_id is not None and event.provider_id == payout.provider_id
+    return fact is not None and same and fact in _ENDED_BY.get(payout.status, ())

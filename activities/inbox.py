@@ -10,18 +10,20 @@ from activities.book import open_book, send
 from activities.effects import heartbeating
 from activities.errors import translated
 from activities.gateways.protocols import RailError
-from activities.hints import tells_nothing_new
+from activities.hints import tells_nothing_new, tells_nothing_new_of
 from activities.payment_facts import apply_fact
 from activities.rails import Rails
 from contracts.base import Scope
 from contracts.inbox import INBOX, InboxInput, InboxProgress
 from contracts.outbox import OutboxKind
 from contracts.payment import PaymentInput
+from contracts.payout import PayoutInput
 from domain.payment import AWAITS_PROVIDER, RefundStatus
 from infra.database import Database, Tx
 from models.clock import business_now
 from models.notification import any_queued
 from models.payment import PaymentAttempt, attempt_of_provider_id, get_attempt, get_payment, refunds_of
+from models.payout import payout_of_event
 from models.settlement import wake_lines
 from models.webhook import InboxEvent, due_events, seconds_to_next_event, settle_event
 
@@ -61,7 +63,10 @@ class InboxActivities:
         async with self._db.transaction(scope) as tx:
             attempt = await self._attempt_of(tx, event)
             if attempt is None:
-                await self._keep_orphan(tx, event)
+                if await self._wake_payout(tx, scope, event):
+                    await settle_event(tx, event.id, status="processed")
+                else:
+                    await self._keep_orphan(tx, event)
                 return
             if tells_nothing_new(event, attempt):
                 await settle_event(tx, event.id, status="processed")
@@ -112,6 +117,17 @@ class InboxActivities:
                 await send(tx, scope, OutboxKind.SIGNAL, "refund", refund.id, signal="provider_reported")
         for settlement_id in await wake_lines(tx, payment_id):
             await send(tx, scope, OutboxKind.SIGNAL, "settlement", settlement_id, signal="line_reported")
+
+    async def _wake_payout(self, tx: Tx, scope: Scope, event: InboxEvent) -> bool:
+        """Whether the event is about a payout: its own process looks it up."""
+        payout = await payout_of_event(tx, event.provider, event.reference, event.provider_id)
+        if payout is not None and not tells_nothing_new_of(event, payout):
+            again = PayoutInput(scope=scope, payout_id=payout.id, as_of=await business_now(tx))
+            await send(
+                tx, scope, OutboxKind.SIGNAL_WITH_START, "payout", payout.id,
+                workflow="PayoutWorkflow", input=again, signal="provider_reported",
+            )  # fmt: skip
+        return payout is not None
 
     async def _keep_orphan(self, tx: Tx, event: InboxEvent) -> None:
         """It may have come before its payment's row; after three days it never will."""

@@ -5,8 +5,8 @@ from datetime import timedelta
 import httpx
 from pydantic import SecretStr
 
-from activities.gateways.protocols import PaymentRail, RailNotSent
-from activities.gateways.registry import RailAccount, build_rail
+from activities.gateways.protocols import PaymentRail, PayoutRail, RailNotSent
+from activities.gateways.registry import RailAccount, build_payout_rail, build_rail
 from activities.gateways.wallet import WalletRail
 from domain.payment import WALLET
 from infra.crypto import Vault
@@ -21,6 +21,7 @@ class Rails:
         self._vault, self._client, self._timeout_seconds = vault, client, timeout_seconds
         self._wallet = WalletRail()
         self._built: dict[tuple[str, str], PaymentRail] = {}
+        self._built_out: dict[tuple[str, str], PayoutRail] = {}
 
     async def of(self, tx: Tx, provider: str) -> PaymentRail:
         """The scope's rail. Raises RailNotSent when the tenant has no active account there now: nothing can be asked until
@@ -48,6 +49,23 @@ class Rails:
             )
             self._built[key] = build_rail(opened, self._client, timeout_seconds=self._timeout_seconds)
         return self._built[key]
+
+    async def payout_rail(self, tx: Tx, provider: str) -> PayoutRail:
+        """As `of`, for money out. Raises ValueError for a provider that pays nobody out."""
+        account = await account_of(tx, provider)
+        if account is None:
+            raise RailNotSent("provider_unavailable", retry_after=timedelta(minutes=1))
+        return self.build_payout_rail(account)
+
+    def build_payout_rail(self, account: ProviderAccount) -> PayoutRail:
+        """As `build`, for money out."""
+        key = (account.id, account.sealed_secret_key)
+        if key not in self._built_out:
+            opened = RailAccount(
+                provider=account.provider, base_url=account.base_url, secret_key=SecretStr(self.secret_key(account))
+            )
+            self._built_out[key] = build_payout_rail(opened, self._client, timeout_seconds=self._timeout_seconds)
+        return self._built_out[key]
 
     def secret_key(self, account: ProviderAccount) -> str:
         """The account's credential in clear; for calls to the provider only."""

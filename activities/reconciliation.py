@@ -1,4 +1,5 @@
 """Provider = ledger = rows (A2): every payment the provider lists, every booking, every row, compared by our reference.
+Money out is compared beside it (`payout_reconciliation.py`).
 
 The providers' own list endpoints are read, so this works against real accounts as against the sandbox. A reference with
 a call under way is counted as in flight, not as a finding; it must settle by itself, and the next audit sees it.
@@ -9,10 +10,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from activities.gateways.protocols import PaymentRail, RefundFact
+from activities.gateways.registry import PAYOUT_RAILS
+from activities.payout_reconciliation import compare_payouts
 from activities.rails import Rails
 from contracts.base import Mode, Scope
 from infra.database import Database
 from models.distribution_audit import wrong_distributions
+from models.payout_reconciliation import wrong_holds
 from models.provider import ProviderAccount, accounts
 from models.reconciliation import Side, first_attempt_at, ledger_side, rows_side, unmatched_payments, wrong_counters
 
@@ -40,8 +44,14 @@ async def reconcile(db: Database, rails: Rails, scope: Scope | None = None) -> R
         result.findings += [f"A9 {text}" for text in await wrong_counters(tx)]
         result.findings += [f"A2 {text}" for text in await unmatched_payments(tx)]
         result.findings += [f"A7 {text}" for text in await wrong_distributions(tx)]
+        result.findings += [f"A2 {text}" for text in await wrong_holds(tx)]
     for account in found:
         await _compare(db, account, rails.build(account), result)
+        if account.provider in PAYOUT_RAILS:
+            sent = await compare_payouts(db, account, rails.build_payout_rail(account))
+            result.findings += sent.findings
+            result.compared += sent.compared
+            result.in_flight += sent.in_flight
     return result
 
 

@@ -17,6 +17,7 @@ from api.operator import CodecCors, OperatorDesk
 from api.routes import (
     admin_outbox,
     auth,
+    beneficiaries,
     campaign_life,
     campaigns,
     clock,
@@ -30,6 +31,7 @@ from api.routes import (
     ledger,
     operations,
     payments,
+    payouts,
     people,
     progress,
     statements,
@@ -66,6 +68,8 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     distributions.router,
     holders.router,
     progress.router,
+    beneficiaries.router,
+    payouts.router,
 )
 
 DESCRIPTION = """

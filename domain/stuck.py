@@ -64,6 +64,10 @@ BLOCKED_DO: Final = {
     "not_funded": "The campaign's owner tops the wallet up, and says so (/fund); or somebody cancels the run.",
     "unpaid_lines": "Read the lines, mend the cause, then POST /v1/admin/distributions/{id}/retry, or close the run.",
     "ledger_differs": "Run `chama audit`: the run's lines and the ledger disagree. Pay nothing until a developer has looked.",
+    "payout_unknown": "Ask the provider about the reference, then POST /v1/admin/payouts/{id}/check: it is looked up again.",
+    "payout_mismatch": "The case has both amounts: settle it with the provider; nothing is booked until it agrees.",
+    "provider_balance": "Top the provider account up, then POST /v1/admin/payouts/{id}/check; or cancel the payout.",
+    "provider_approval": "Approve the transfer at the provider (a one-time password, or its approval endpoint).",
     "refund_failed": "Settle it with the payer by another way; the case names the amount.",
 }
 """What a person does about a blocked reason."""
@@ -76,6 +80,8 @@ STEPS: Final = {
     "load_payment": "reading where the payment stands",
     "apply_ruling": "applying the operator's ruling",
     "advance_refund": "sending the refund, or looking it up",
+    "advance_payout": "sending the payout, or looking it up",
+    "verify_beneficiary": "asking the bank whose account it is",
     "advance_campaign": "applying what is due to the campaign",
     "settle_range": "settling a range of lines",
     "settlement_progress": "counting the settlement's open lines",

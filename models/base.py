@@ -1,6 +1,7 @@
 """What every store shares: scoped tables, typed reads and the guarded update that keeps terminal states terminal."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, LiteralString, TypeVar
 from uuid import UUID
@@ -88,3 +89,24 @@ async def move(tx: Tx, table: type[SQLModel], machine: Machine[S], row_id: str, 
     params = {n: _plain(v) for n, v in columns.items()}
     params |= {"row_id": row_id, "sources": [str(s) for s in machine.sources(target)]}
     return (await tx.execute(statement, params)).rowcount == 1
+
+
+async def newest_first(
+    tx: Tx, row: type[Row], wanted: Mapping[str, Any], *, before: tuple[datetime, str] | None, limit: int
+) -> list[Row]:
+    """A page of rows by (created_at, id), after the row `before` if given. Columns in `wanted` that are None do not narrow.
+
+    Only what narrows stands in the statement, so that each combination has the index it needs.
+    """
+    given = {name: _plain(value) for name, value in wanted.items() if value is not None}
+    where: list[sql.Composable] = [
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in given
+    ]
+    if before is not None:
+        where.append(sql.SQL("(created_at, id) < (%(_at)s, %(_id)s)"))
+    query = sql.SQL("select * from {} {} order by created_at desc, id desc limit %(_limit)s").format(
+        sql.Identifier(str(row.__tablename__)),
+        sql.SQL("where ") + sql.SQL(" and ").join(where) if where else sql.SQL(""),
+    )
+    at, row_id = before or (None, None)
+    return await read_all(tx, row, query, given | {"_at": at, "_id": row_id, "_limit": limit})

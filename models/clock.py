@@ -80,8 +80,14 @@ async def set_now(tx: Tx, now_at: datetime) -> None:
 
 async def action_time(tx: Tx, due: DueAction) -> datetime | None:
     """When the entity acts next, now."""
-    table = {"campaign": "campaigns", "payment": "payments", "refund": "refunds", "settlement": "settlements",
-             "distribution": "distributions"}  # fmt: skip
+    table = {
+        "campaign": "campaigns",
+        "payment": "payments",
+        "refund": "refunds",
+        "settlement": "settlements",
+        "distribution": "distributions",
+        "payout": "payouts",
+    }
     query = sql.SQL("select next_action_at as at from {} where id = %s").format(
         sql.Identifier(table[due.workflow_noun])
     )
@@ -105,6 +111,7 @@ select noun, id, at from (
     union all select 'refund', id, next_action_at from refunds where next_action_at <= %(until)s
     union all select 'settlement', id, next_action_at from settlements where next_action_at <= %(until)s
     union all select 'distribution', id, next_action_at from distributions where next_action_at <= %(until)s
+    union all select 'payout', id, next_action_at from payouts where next_action_at <= %(until)s
 ) due where id <> all(%(passed_over)s) order by at, noun, id limit 1
 """
 
@@ -118,6 +125,8 @@ select exists (select 1 from settlements where status = 'running' and (next_acti
     or exists (select 1 from refunds where status = 'requested')
     or exists (select 1 from distributions where status in ('calculating', 'approved', 'paying')
                or (status = 'funding' and next_action_at is null))
+    or exists (select 1 from payouts where status in ('approved', 'sending') and next_action_at is null)
+    or exists (select 1 from beneficiaries where status = 'pending')
     or exists (select 1 from outbox where delivered_at is null) as busy
 """
 

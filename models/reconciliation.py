@@ -36,7 +36,7 @@ with moved as (
     select t.key, sum(case when t.debit_id = a.id then t.amount_minor else -t.amount_minor end)::bigint as amount
     from ledger_accounts a
     join ledger_transfers t on (t.tenant_id, t.mode) = (a.tenant_id, a.mode) and (t.debit_id = a.id or t.credit_id = a.id)
-      and t.phase in ('single', 'post', 'reversal')
+      and t.phase in ('single', 'post', 'reversal') and t.key not like 'payout/%%'
     where (a.tenant_id, a.mode) = (%(tenant)s, %(mode)s) and a.code like 'provider:' || %(provider)s || ':%%'
     group by t.key
 )

@@ -34,9 +34,9 @@ select tenant_id, mode, 'webhook' as noun, coalesce(reference, event_id) as subj
  order by id limit %(limit)s
 """
 
-# An effect's row may stay open although the look-up told long ago: the attempt, or the refund, says whether it matters.
+# An effect's row may stay open although the look-up told long ago: the attempt, the refund or the payout says whether it matters.
 _CALLS = """
-select e.tenant_id, e.mode, e.operation as noun, coalesce(a.payment_id, r.id) as subject, null as workflow_id,
+select e.tenant_id, e.mode, e.operation as noun, coalesce(a.payment_id, r.id, p.id) as subject, null as workflow_id,
        e.claimed_at as since, case when e.status = 'claimed' then 'claimed' else coalesce(e.error_code, 'unknown') end as code,
        e.tries as attempts, count(*) over () as total
   from effects e
@@ -44,10 +44,12 @@ select e.tenant_id, e.mode, e.operation as noun, coalesce(a.payment_id, r.id) as
        and a.reference = split_part(e.key, '/', 2)
   left join refunds r on r.tenant_id = e.tenant_id and r.mode = e.mode and e.key like 'refund/%%'
        and r.id = split_part(e.key, '/', 2)
+  left join payouts p on p.tenant_id = e.tenant_id and p.mode = e.mode and e.key like 'payout/%%'
+       and p.id = split_part(e.key, '/', 2)
  where ((e.status = 'claimed' and e.sent_at < now() - %(claimed)s)
         or (e.status = 'unknown' and e.claimed_at < now() - %(unknown)s))
    and (a.status in ('started', 'unknown') or (a.status = 'authorized' and e.operation <> 'start' and e.status = 'claimed')
-        or r.status in ('requested', 'unknown'))
+        or r.status in ('requested', 'unknown') or p.status in ('sending', 'unknown'))
  order by e.claimed_at, e.key limit %(limit)s
 """
 
@@ -57,6 +59,9 @@ select *, count(*) over () as total from (
            blocked_reason as code, checks as attempts from payments where blocked_reason is not null
     union all
     select tenant_id, mode, 'refund', id, null, updated_at, blocked_reason, checks from refunds
+     where blocked_reason is not null
+    union all
+    select tenant_id, mode, 'payout', id, null, updated_at, blocked_reason, checks from payouts
      where blocked_reason is not null
     union all
     select tenant_id, mode, 'settlement', id, null, updated_at, blocked_reason, null from settlements
@@ -78,6 +83,9 @@ with things as (
     union all
     select tenant_id, mode, 'refund', id, next_action_at, status, %(late)s from refunds
      where next_action_at is not null and status in ('requested', 'pending', 'unknown') and reason <> 'campaign_failed'
+    union all
+    select tenant_id, mode, 'payout', id, next_action_at, status, %(late)s from payouts
+     where next_action_at is not null and status in ('approved', 'sending', 'unknown', 'pending')
     union all
     select tenant_id, mode, 'settlement', id, next_action_at, status, %(late_settlement)s from settlements
      where next_action_at is not null and status = 'running'

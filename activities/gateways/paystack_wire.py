@@ -17,6 +17,7 @@ from activities.gateways.fields import Json, Unreadable
 from activities.gateways.http import Reply
 from activities.gateways.protocols import (
     PaymentFact,
+    PayoutFact,
     RailAnswer,
     RailError,
     RailNotSent,
@@ -265,6 +266,11 @@ def read_event(raw: bytes) -> WebhookEvent:
 
 ANNOUNCED: Final = {"charge.success": PaymentFact.CAPTURED}
 """Events that say one thing about a payment and nothing else. Events of transfers are about no payment."""
+ANNOUNCED_TRANSFERS: Final = {
+    "transfer.success": PayoutFact.SUCCEEDED,
+    "transfer.failed": PayoutFact.FAILED,
+    "transfer.reversed": PayoutFact.RETURNED,
+}
 
 
 def _payment_of(kind: str, data: Json) -> tuple[str | None, str | None]:

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from activities.gateways.paystack import PaystackRail
 from activities.gateways.paystack_transfers import PaystackTransfers
-from activities.gateways.protocols import PaymentRail, PayoutRail
+from activities.gateways.protocols import PaymentRail, PayoutCapabilities, PayoutRail
 from activities.gateways.stripe import StripeRail
 from contracts.base import Message
 
@@ -61,6 +61,8 @@ RAILS: dict[str, Callable[[RailAccount, httpx.AsyncClient, float], PaymentRail]]
 PAYOUT_RAILS: dict[str, Callable[[RailAccount, httpx.AsyncClient, float], PayoutRail]] = {
     "paystack": _paystack_transfers,
 }
+PAYOUT_CAPABILITIES: dict[str, PayoutCapabilities] = {"paystack": PaystackTransfers.capabilities}
+"""What can be known of a payout rail without an account."""
 
 
 def build_rail(account: RailAccount, client: httpx.AsyncClient, *, timeout_seconds: float = 10.0) -> PaymentRail:

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 
 from activities.gateways.protocols import SignatureRefused, WebhookEvent
 from activities.gateways.registry import RailAccount, build_rail
-from activities.hints import tells_nothing_new
+from activities.hints import tells_nothing_new, tells_nothing_new_of
 from api.commands import Unit, run_unit
 from api.dependencies import PUBLIC
 from api.envelope import Envelope, success
@@ -24,12 +24,14 @@ from contracts.base import Mode, Scope
 from contracts.ids import attempt_key, workflow_id
 from contracts.inbox import InboxInput
 from contracts.payment import PaymentInput
+from contracts.payout import PayoutInput
 from contracts.visibility import ENTITY
 from domain.errors import NotFound, Unauthenticated
 from domain.payment import AWAITS_PROVIDER
 from infra.database import Database
 from models.effect import IN_FLIGHT
 from models.payment import attempt_of_provider_id, get_attempt, get_payment
+from models.payout import payout_of_event
 from models.provider import ProviderAccount, account_by_endpoint, account_for_alias, sealing_purpose
 from models.webhook import InboxEvent, receive, refuse, settle_event
 
@@ -158,6 +160,9 @@ async def _store(unit: Unit, account: ProviderAccount, event: WebhookEvent, raw:
     if attempt is not None and tells_nothing_new(row, attempt):
         await settle_event(unit.tx, stored, status="processed")
         return
+    if attempt is None and await _wake_payout(unit, row):
+        await settle_event(unit.tx, stored, status="processed")
+        return
     await unit.signal_with_start(
         "InboxWorkflow",
         workflow_id("inbox", unit.scope, "webhooks"),
@@ -166,3 +171,20 @@ async def _store(unit: Unit, account: ProviderAccount, event: WebhookEvent, raw:
         search_attributes={ENTITY.name: "webhooks"},
         summary="webhook inbox",
     )
+
+
+async def _wake_payout(unit: Unit, event: InboxEvent) -> bool:
+    """Whether the event is about a payout: its process then looks, started anew where it had ended (a returned payout)."""
+    payout = await payout_of_event(unit.tx, event.provider, event.reference, event.provider_id)
+    if payout is None:
+        return False
+    if not tells_nothing_new_of(event, payout):
+        await unit.signal_with_start(
+            "PayoutWorkflow",
+            workflow_id("payout", unit.scope, payout.id),
+            PayoutInput(scope=unit.scope, payout_id=payout.id, as_of=unit.as_of),
+            "provider_reported",
+            search_attributes={ENTITY.name: payout.id},
+            summary=f"payout {payout.id}",
+        )
+    return True

@@ -33,12 +33,11 @@ UNREACHED: Final = frozenset(
     {
         "paystack.charge", "paystack.list", "stripe.get_refund", "stripe.list", "stripe.list_refunds", "stripe.refund",
         "stripe.search",
-        "paystack.balance", "paystack.get_transfer", "paystack.list_transfers", "paystack.recipient", "paystack.resolve",
-        "paystack.transfer", "paystack.verify_transfer",
+        "paystack.balance", "paystack.get_transfer", "paystack.list_transfers", "paystack.verify_transfer",
     }
 )  # fmt: skip
-"""Operations no story here calls for certain: what only an audit, a lost answer or a refused card leads to, and money out,
-which no process sends yet."""
+"""Operations no story here calls for certain: what only an audit, a lost answer or a refused card leads to, and the look-up
+of a transfer, which a webhook may come before."""
 _ROOT: Final = Path(__file__).parents[2]
 _STORY_SECONDS: Final = 420
 

@@ -200,6 +200,30 @@ async def shared_out(world: World) -> None:
     await _kept(world, stripe=[_HELD, _PAGE, _PROFIT])
 
 
+@drives("verify_beneficiary", "advance_payout")
+async def paid_out(world: World) -> None:
+    """A wallet's money is sent to its owner's account at a bank, once, whoever dies over it."""
+    ada = await world.person()
+    await world.top_up(_PAGE)
+    await world.deposit(ada, _HELD)
+    payee = await world.payee(ada)
+    await world.until(ada, f"/v1/beneficiaries/{payee['id']}", "verified", seconds=PATIENCE_SECONDS)
+    order = {"beneficiary_id": payee["id"], "amount": _PAGE, "currency": "NGN"}
+    made = await ada.post("/v1/payouts", order)
+    world.workflow_ids += [made["workflow_id"]]
+
+    async def sent() -> str:
+        await let_grace_pass(world)
+        status: str = (await ada.get(f"/v1/payouts/{made['id']}"))["status"]
+        return status
+
+    await world.until_true(sent, lambda status: status == "succeeded", "the money is sent", PATIENCE_SECONDS)
+    taken = [each["taken"] for each in await world.transfers()]
+    expect(taken == [_PAGE], f"the provider sent {taken}, not {[_PAGE]}")
+    left = [each["available"] for each in await ada.get("/v1/wallet")]
+    expect(left == [_HELD - _PAGE], f"the wallet has {left} left, not {[_HELD - _PAGE]}")
+
+
 async def let_grace_pass(world: World) -> None:
     """Calls that a dead worker made and nobody heard the answer of: as if two more minutes had passed since.
 

@@ -13,6 +13,7 @@ import httpx
 from cli.seed import SeedResult, seed
 from cli.stack.stack import Stack
 from infra.outgoing import http_client
+from sandbox import paystack_banks
 
 Json = dict[str, Any]
 PASSWORD: Final = "correct-horse-battery"  # noqa: S105 - made-up people of the sandbox tenant
@@ -149,6 +150,24 @@ class World:
         )
         self.workflow_ids.append(made["workflow_id"])
         await self.until(person, f"/v1/payments/{made['id']}", "succeeded")
+
+    async def payee(self, person: Person, number: str = "0123456789", currency: str = "NGN", bank: str = "058") -> Json:
+        """Add the person's own account at a bank, under the name the bank has for it; it is being verified."""
+        known = paystack_banks.find_bank(bank, currency)
+        holder = paystack_banks.holder(known, number) if known else None
+        body = {"currency": currency, "bank_code": bank, "account_number": number, "name": holder or "Nobody Known"}
+        return await person.post("/v1/beneficiaries", body)
+
+    async def top_up(self, amount: int, currency: str = "NGN") -> None:
+        """The tenant pays money of its own into its account at Paystack, which transfers are paid from."""
+        body = {"secret_key": self.seeded.sandbox_keys["paystack"], "currency": currency, "amount": amount}
+        (await self.sandbox.post("/_sandbox/topup", json=body)).raise_for_status()
+
+    async def transfers(self) -> list[Json]:
+        """The provider's own record of this tenant's transfers."""
+        answer = await self.sandbox.get("/_sandbox/book", params={"secret_key": self.seeded.sandbox_keys["paystack"]})
+        found: list[Json] = answer.raise_for_status().json()["transfers"]
+        return found
 
     async def pay_page(self, next_action: Json | None, button: str = "pay") -> None:
         """What a browser does on the hosted page: open it, press a button."""

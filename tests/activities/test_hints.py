@@ -4,9 +4,11 @@ from uuid import uuid4
 
 import pytest
 
-from activities.hints import tells_nothing_new
+from activities.hints import tells_nothing_new, tells_nothing_new_of
 from domain.payment import AttemptStatus
+from domain.payout import PayoutStatus
 from models.payment import PaymentAttempt
+from models.payout import Payout
 from models.webhook import InboxEvent
 
 A = AttemptStatus
@@ -57,3 +59,22 @@ def test_what_could_mean_more_is_looked_up(provider: str, kind: str, status: Att
 def test_another_payment_under_our_reference_is_news() -> None:
     assert not tells_nothing_new(_event("stripe", "payment_intent.succeeded", "pi_2"), _attempt(A.CAPTURED))
     assert not tells_nothing_new(_event("stripe", "payment_intent.succeeded", None), _attempt(A.CAPTURED, None))
+
+
+P = PayoutStatus
+NO_NEWS_OF_A_PAYOUT = {
+    (P.SUCCEEDED, "transfer.success"),
+    (P.FAILED, "transfer.failed"),
+    (P.RETURNED, "transfer.success"),
+    (P.RETURNED, "transfer.reversed"),
+}
+
+
+@pytest.mark.parametrize("status", P)
+def test_what_is_known_of_a_payout(status: PayoutStatus) -> None:
+    for kind in ("transfer.success", "transfer.failed", "transfer.reversed", "transfer.new", "charge.success"):
+        payout = Payout.model_construct(reference="pyo-1", status=status, provider_id="TRF_1")
+        known = (status, kind) in NO_NEWS_OF_A_PAYOUT
+        assert tells_nothing_new_of(_event("paystack", kind, "TRF_1"), payout) is known, kind
+        assert not tells_nothing_new_of(_event("paystack", kind, "TRF_2"), payout), "another transfer"
+        assert not tells_nothing_new_of(_event("stripe", kind, "TRF_1"), payout)

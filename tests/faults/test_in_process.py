@@ -75,6 +75,18 @@ async def test_commits_and_calls_are_crashed_before_and_after(stack: Stack, temp
     await _judged(worlds, temporal)
 
 
+@pytest.mark.timeout(600)
+async def test_a_payout_is_crashed_at_every_step(stack: Stack, temporal: Client, no_worker: None) -> None:
+    """Above all between the call that sends the money and the record of its answer: it is looked up, never sent again."""
+    commits = [Point(Kind.COMMIT, str(number), [*Moment][number % 2]) for number in range(1, 9)]
+    steps = both(Kind.ACTIVITY, ["advance_payout", "verify_beneficiary"])
+    calls = both(Kind.PROVIDER, ["paystack.transfer", "paystack.resolve", "paystack.recipient"])
+    strikes = Strikes([*commits, *steps, *calls])
+    worlds = await _told(stack, strikes, ("paid_out",))
+    assert [str(point) for point in strikes.missed] == []
+    await _judged(worlds, temporal)
+
+
 @activity.defn
 async def pay_out_dividends() -> None:
     """An activity somebody adds, and tells no story of."""

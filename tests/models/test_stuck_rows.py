@@ -62,6 +62,23 @@ class Planter:
         )  # fmt: skip
         return refund_id
 
+    def payout(self, status: str, **more: Any) -> str:
+        """A payout with the beneficiary it goes to; its id."""
+        payout_id, beneficiary_id = f"pyo_{uuid4().hex}", f"ben_{uuid4().hex}"
+        common = {
+            "owner_id": self.payer,
+            "provider": "paystack",
+            "currency": "NGN",
+            "created_at": self.now,
+            "recipient": "R",
+        }
+        account = {"kind": "bank", "bank_code": "058", "name": "Ada", "sealed_number": "x", "number_end": "1"}
+        self.put("beneficiaries", id=beneficiary_id, status="verified", **common | account)
+        values = {"reference": payout_id, "beneficiary_id": beneficiary_id, "reason": "withdrawal", "subject_id": "x"}
+        values |= {"source_account": "x", "amount_minor": 500, "requested_by": self.payer}
+        self.put("payouts", id=payout_id, status=status, **common | values | more)
+        return payout_id
+
     def effect(self, key: str, status: str, age: timedelta, operation: str = "start") -> None:
         then = self.now - age
         self.put(
@@ -107,6 +124,11 @@ def in_the_middle(plant: Planter) -> None:
     plant.effect(f"attempt/ref-{plant.payment('started')}/start", "claimed", just_now)
     plant.effect(f"attempt/ref-{plant.payment('captured')}/capture", "unknown", HOUR * 50)  # a look-up told
     plant.effect(f"attempt/ref-{plant.payment('requires_action')}/start", "claimed", HOUR)  # a webhook told
+    plant.payout("awaiting_approval")
+    plant.payout("pending", next_action_at=soon)
+    plant.payout("succeeded", next_action_at=plant.now - HOUR)
+    plant.effect(f"payout/{plant.payout('sending')}/send", "claimed", just_now)
+    plant.effect(f"payout/{plant.payout('succeeded')}/send", "unknown", HOUR * 50)  # a look-up told
     plant.message("young", just_now)
     plant.webhook("received", just_now)
     plant.webhook("orphaned", HOUR)
@@ -126,6 +148,8 @@ TROUBLE: dict[str, Callable[[Planter], tuple[StuckKind, str, str | None]]] = {
     "a blocked refund": lambda p: (
         K.BLOCKED, p.refund(p.payment(), "failed", blocked_reason="refund_failed"), "refund_failed",
     ),
+    "an overdue payout": lambda p: (K.OVERDUE, p.payout("pending", next_action_at=p.now - HOUR), "pending"),
+    "a blocked payout": lambda p: (K.BLOCKED, p.payout("approved", blocked_reason="provider_balance"), "provider_balance"),
 }  # fmt: skip
 
 
@@ -155,6 +179,15 @@ async def test_a_refund_nobody_resolves(plant: Planter, database: Database, scop
     refund_id = plant.refund(plant.payment(), "requested")
     plant.effect(f"refund/{refund_id}", "claimed", HOUR, "refund")
     assert await found(database, scope) == {(K.CALL_UNSETTLED, refund_id): "claimed"}
+
+
+@pytest.mark.parametrize(("status", "effect"), [("sending", "claimed"), ("unknown", "unknown")])
+async def test_a_payout_nobody_resolves(
+    status: str, effect: str, plant: Planter, database: Database, scope: Scope
+) -> None:
+    payout_id = plant.payout(status)
+    plant.effect(f"payout/{payout_id}/send", effect, 2 * HOUR, "payout")
+    assert await found(database, scope) == {(K.CALL_UNSETTLED, payout_id): effect}
 
 
 async def test_messages_and_webhooks(plant: Planter, database: Database, scope: Scope) -> None:

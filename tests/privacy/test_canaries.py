@@ -17,6 +17,7 @@ EMAIL: Final = "zebulonia.quaxworthy@canary.test"
 PHONE: Final = "+2348055512349"
 BVN: Final = "22298765431"
 IBAN: Final = "GB33BUKB20201555555555"
+ACCOUNT: Final = "2087654329"
 PASSWORD: Final = "canary-Pass-word-7719"
 INSTRUMENT: Final = "pm_canary_of_zebulonia"
 RETURN_URL: Final = "https://app.demo.test/done?who=canary-return-zebulonia"
@@ -72,6 +73,7 @@ def observed_secrets(world: Stage) -> dict[str, str]:
     keys = {f"{provider} secret key": key for provider, key in world.seeded.sandbox_keys.items()}
     return keys | {
         "name": NAME, "first name": "Zebulonia", "email": EMAIL, "phone": PHONE[1:], "bvn": BVN, "iban": IBAN,
+        "account number": ACCOUNT,
         "password": PASSWORD, "instrument": INSTRUMENT, "return url": "canary-return-zebulonia", "key": KEY,
         "request id": REQUEST_ID, "note": NOTE, "pan": PAN, "pan in groups": "4242 4242 4242",
         "admin password": world.seeded.admin_password, "admin token": world.admin.token,
@@ -98,12 +100,28 @@ async def live_through_everything(world: Stage) -> dict[str, str]:
     quoted = await pledge(world, ada, keeping, 150_000, provider="stripe", instrument=INSTRUMENT)
     declined = await pledge(world, ada, keeping, 160_000, provider="stripe", instrument="pm_card_chargeDeclined")
     await world.pay_page(page["next_action"])
+    await paid_out(world, ada)
     for made, end in ((held, "held"), (paid, "captured"), (page, "captured"), (quoted, "failed"), (declined, "failed")):
         await world.until(ada, f"/v1/investments/{made['id']}", end)
     await world.advance(days=3)
     await world.until(ada, f"/v1/campaigns/{failing}", "closed_failed")
     await world.until(ada, f"/v1/investments/{held['id']}", "canceled", "refunded", "failed", "expired")
     return {"owner token": owner.token, "investor token": ada.token}
+
+
+async def paid_out(world: Stage, ada: Person) -> None:
+    """To an account whose holder the bank calls otherwise, so that a person has to look at it."""
+    await world.top_up(100_000)
+    await world.deposit(ada, 100_000)
+    payee = {"currency": "NGN", "bank_code": "058", "account_number": ACCOUNT, "name": f"{NAME} {PHONE}"}
+    assert (await ada.call("POST", "/v1/beneficiaries", payee | {"bank_code": ACCOUNT * 3})).status_code == 422
+    made = await ada.post("/v1/beneficiaries", payee)
+    await world.until(ada, f"/v1/beneficiaries/{made['id']}", "needs_review")
+    await world.admin.post(f"/v1/admin/beneficiaries/{made['id']}/review", {"decision": "accept", "note": NOTE})
+    order = {"beneficiary_id": made["id"], "amount": 50_000, "currency": "NGN"}
+    sent = await ada.post("/v1/payouts", order)
+    world.workflow_ids.append(sent["workflow_id"])
+    await world.until(ada, f"/v1/payouts/{sent['id']}", "succeeded")
 
 
 async def refused_at_the_door(world: Stage, owner: Person, ada: Person) -> None:

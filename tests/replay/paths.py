@@ -11,6 +11,7 @@ from tests.stories import test_canceling as canceling
 from tests.stories import test_distributions as distributions
 from tests.stories import test_lifecycle as lifecycle
 from tests.stories import test_paying as paying
+from tests.stories import test_payouts as payouts
 from tests.stories import test_retrying_lines as retrying
 from tests.stories import test_rulings as rulings
 from tests.stories import test_settling as settling
@@ -21,7 +22,8 @@ Story = Callable[[Stage], Awaitable[None]]
 PAYMENT, INVESTMENT, CAMPAIGN = "PaymentWorkflow", "InvestmentWorkflow", "CampaignWorkflow"
 SETTLEMENT, REFUND, INBOX, CLOCK = "SettlementWorkflow", "RefundWorkflow", "InboxWorkflow", "ClockWorkflow"
 NOTICES, DISTRIBUTION = "NoticesWorkflow", "DistributionWorkflow"
-MOST_PATHS_NEEDED = {PAYMENT: 5, INVESTMENT: 5, CAMPAIGN: 5}
+PAYOUT, BENEFICIARY = "PayoutWorkflow", "BeneficiaryWorkflow"
+MOST_PATHS_NEEDED = {PAYMENT: 5, INVESTMENT: 5, CAMPAIGN: 5, PAYOUT: 5}
 """The workflows money waits in; all others need one path at least."""
 
 
@@ -138,6 +140,18 @@ WALKS = (
     Walk(SETTLEMENT, "lines_put_back", retrying.test_a_refused_refund_is_asked_for_anew, signaled("line_reported")),
     Walk(REFUND, "of_late_money", canceling.canceled_before_payment_then_paid, ends("succeeded")),
     Walk(REFUND, "after_the_window", slow_money.it_comes_after_the_window_and_goes_back, ends("succeeded")),
+    Walk(PAYOUT, "paid", payouts.a_withdrawal_is_paid, ends("succeeded")),
+    Walk(PAYOUT, "approved_and_paid", payouts.a_large_one_needs_a_second_person, ends("succeeded")),
+    Walk(PAYOUT, "rejected", payouts.a_large_one_needs_a_second_person, ends("rejected")),
+    Walk(
+        PAYOUT, "looked_up", payouts.a_request_that_never_arrived_is_sent_again_after_the_grace, lambda f: f.timers > 0
+    ),
+    Walk(PAYOUT, "topped_up", payouts.an_empty_provider_account_is_topped_up, ends("succeeded")),
+    Walk(PAYOUT, "canceled", payouts.an_empty_provider_account_is_topped_up, ends("canceled")),
+    Walk(PAYOUT, "failed", payouts.a_transfer_that_fails_gives_the_money_back, ends("failed")),
+    Walk(PAYOUT, "returned", payouts.money_the_bank_returns_is_in_the_wallet_again, ends("returned")),
+    Walk(BENEFICIARY, "verified", payouts.a_withdrawal_is_paid, ends("verified")),
+    Walk(BENEFICIARY, "for_a_person", payouts.names_that_differ_are_for_a_person, ends("needs_review")),
     Walk(INBOX, "a_late_event", canceling.canceled_before_payment_then_paid, lambda f: True),
     Walk(INBOX, "late_and_reordered", webhooks.late_and_reordered_webhooks_change_nothing, lambda f: True),
     Walk(DISTRIBUTION, "paid", distributions.from_profit_to_wallets, ends("paid")),
