@@ -267,3 +267,26 @@ async def test_a_page_of_runs(office: Office) -> None:
         await office.ask(office.owner, "GET", f"{office.runs}?limit=2&cursor={first['meta']['next_cursor']}")
     ).json()
     assert [each["id"] for each in first["data"] + rest["data"]] == made[::-1]
+
+
+async def test_what_is_left_over_is_closed_once(office: Office) -> None:
+    """Of a paid run, what its lines carry; of a partially paid one, the lines that could not be paid."""
+    run = await office.calculated(minimum_payout=30_000)
+    held = list(office.fund.pledges)[3]
+    await office.act(office.admin, f"/v1/admin/users/{held}/payout-hold", {"held": True, **WHY})
+    await office.act(office.owner, office.at(run, "/submit"))
+    await office.act(office.admin, f"/v1/admin/distributions/{run}/approve")
+    await office.fund.tops_up(600_000)
+    steps = Run(office.fund, run)
+    await steps.advance()
+    await steps.activities.begin_distribution(steps.task)
+    await steps.pay_range()
+    await steps.activities.finish_distribution(steps.task)
+    close, rest = f"/v1/admin/distributions/{run}/close", {"rest": "unclaimed", **WHY}
+    before = await office.fund.balance("unclaimed")
+    assert (await office.act(office.admin, close, rest))["status"] == "paid"
+    assert await office.fund.balance("unclaimed") - before == 200_769, "the held line's"
+    carried = (await office.act(office.admin, close, rest))["totals"]["carried_out"]
+    assert await office.fund.balance("unclaimed") - before == 200_769 + carried == 200_769 + 4_615 + 20_769 + 2_308
+    assert_problem(await office.ask(office.admin, "POST", close, rest), 409, "nothing_to_close")
+    assert await office.fund.balance(f"payable:{office.fund.campaign.id}") == 0
