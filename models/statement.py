@@ -9,6 +9,7 @@ from models.investment import MONEY_MOVED
 from models.user import get_user
 
 # One statement, so that the opening balance and the movements are of one moment. A hold moves nothing; its `post` does.
+# Within a day in the order of the journal: clocks of two processes may differ by a moment, and no balance was ever below zero.
 _WALLET: Final = """
 with moved as (
     select t.id, t.part, t.event, t.key, t.effective_at, t.amount_minor as minor, t.phase
@@ -19,13 +20,13 @@ with moved as (
 ), final as (
     select * from moved where phase in ('single', 'post', 'reversal') and effective_at < %(ends)s
 )
-(select 0 as place, null as event, null as key, null as at, coalesce(sum(minor), 0)::bigint as minor, 0 as id
+(select 0 as place, null::date as day, null as event, null as key, null as at, coalesce(sum(minor), 0)::bigint as minor, 0 as id
    from final where effective_at < %(begins)s)
 union all
-(select 1, event, key, effective_at, sum(minor)::bigint, id
+(select 1, (effective_at at time zone %(zone)s)::date, event, key, effective_at, sum(minor)::bigint, id
    from final where effective_at >= %(begins)s group by id, event, key, effective_at
-  order by effective_at, id limit %(limit)s)
-order by place, at, id
+  order by 2, id limit %(limit)s)
+order by place, day, id
 """
 _TRADES: Final = f"""
 select m.id, c.title, m.at, m.event, m.minor
@@ -48,7 +49,7 @@ async def statement_of(tx: Tx, user_id: str, currency: str, period: Period, *, l
     assert institution is not None and holder is not None
     params = {
         "code": f"wallet:{user_id}:{currency}", "holder": user_id, "currency": currency, "limit": limit + 1,
-        "begins": period.begins_at, "ends": period.ends_at,
+        "begins": period.begins_at, "ends": period.ends_at, "zone": period.zone,
     }  # fmt: skip
     opening, *moved = await (await tx.execute(_WALLET, params)).fetchall()
     trades = await (await tx.execute(_TRADES, params)).fetchall()

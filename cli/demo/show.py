@@ -18,7 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.audit import examine
-from cli.demo.stories import STORIES, Story
+from cli.demo import life, stories
+from cli.demo.registry import STORIES, Story
 from cli.demo.world import StoryFailed, World
 from cli.stack.parts import StackFailed
 from cli.stack.processes import adopt_orphans, reap_orphans
@@ -26,6 +27,8 @@ from cli.stack.stack import Stack
 
 AT_ONCE = 3
 """Stories side by side; the one that kills the worker runs alone, at the end."""
+MODULES = (stories, life)
+"""Where the stories are; importing them registers them."""
 ALONE = ("invest.worker_killed",)
 STORY_SECONDS = 150
 _PIPE_WIDTH = 160
@@ -173,6 +176,9 @@ def _summary(console: Console, stack: Stack, outcomes: list[Outcome], report: di
     console.print(Text(f"Audit: {verdict}", style="green" if report["ok"] else "red"))
     for finding in report["findings"]:
         console.print(Text(f"  {finding}", style="red"))
+    statement = stack.directory / life.STATEMENT
+    if statement.exists():
+        console.print(Text(f"Statement: {statement}", style="green"))
     console.print("\nSee them in the Temporal UI (while `chama up` runs on the same var/):", style="dim")
     for each in outcomes:
         if each.workflow_ids:

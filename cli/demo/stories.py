@@ -1,23 +1,9 @@
 """The stories of invest-and-capture. Each has a tenant of its own, and ends by checking what everybody can see."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
 
+from cli.demo.registry import story
 from cli.demo.world import CARD, World, expect
-
-Story = Callable[[World], Awaitable[None]]
-STORIES: Final[dict[str, Story]] = {}
-
-
-def story(name: str) -> Callable[[Story], Story]:
-    """Register a story under its name; its first docstring line is what the demo shows."""
-
-    def register(function: Story) -> Story:
-        STORIES[name] = function
-        return function
-
-    return register
 
 
 async def _counters(world: World, campaign_id: str, *, pledged: int = 0, held: int = 0, captured: int = 0) -> None:

@@ -78,3 +78,14 @@ async def test_a_bad_period_is_named(edge: Edge) -> None:
     assert_problem(await ask(people, "/v1/statements/XXX", AROUND), 422, "invalid_money")
     admin = edge.headers(people.admin, None)
     assert_problem(await edge.http.get("/v1/statements/NGN", params=AROUND, headers=admin), 403, "forbidden")
+
+
+async def test_within_a_day_the_journal_says_the_order(edge: Edge) -> None:
+    """What was written down second may have happened a moment earlier by another clock: no balance falls below zero."""
+    people = People(edge)
+    noon = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    await fill_wallet(edge, people.investor, 500, key="first", as_of=noon + timedelta(minutes=1))
+    await fill_wallet(edge, people.investor, 300, key="second", as_of=noon)
+    await fill_wallet(edge, people.investor, 200, key="third", as_of=noon - timedelta(days=1))
+    seen = (await ask(people, "/v1/statements/NGN", {"from": "2026-03-01", "to": "2026-03-02"})).json()["data"]
+    assert [each["amount"]["amount"] for each in seen["movements"]] == [200, 500, 300]

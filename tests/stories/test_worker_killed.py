@@ -2,8 +2,8 @@
 
 import pytest
 
+from cli.demo.registry import STORIES as DEMO
 from cli.demo.show import ALONE
-from cli.demo.stories import STORIES as DEMO
 from tests.fixtures.stage import Stage
 from tests.fixtures.stories import Told
 
