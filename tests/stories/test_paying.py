@@ -26,7 +26,7 @@ async def the_wallet_pays_at_once(world: Stage) -> None:
     assert await world.counters(campaign) == (0, 0, 250_000)
     assert await world.wallet(ada) == 50_000
     assert await world.taken("stripe") == [(300_000, 0)], "only the top-up went through the provider"
-    assert events(await world.investment(ada, made)) == ["investment_pledged"]
+    assert events(await world.investment(ada, made)) == ["investment_pledged", "investment_captured"]
     await world.mailed(ada, "Receipt for")
     refused = await ada.call(
         "POST", f"/v1/campaigns/{campaign}/invest", {"amount": 50_001, "currency": "NGN", "provider": "wallet"}
