@@ -17,7 +17,7 @@ _WITHDRAWN = 50_000
 
 @story("campaign.whole_life")
 async def whole_life(world: World) -> None:
-    """Changes asked for, approved, funded; two distributions approved by a second person; a withdrawal and a statement."""
+    """Reviewed, funded, two distributions approved by a second person, a withdrawal to a bank, a statement."""
     await world.start_clock()
     began = await world.business_now()
     owner, ada, bem = await world.person("business_owner"), await world.person(), await world.person()
