@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
-from psycopg import AsyncClientCursor, AsyncConnection, AsyncRawCursor, sql
+from psycopg import AsyncClientCursor, AsyncConnection, AsyncRawCursor, AsyncTransaction, sql
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -42,6 +42,20 @@ class _Connection(AsyncConnection[DictRow]):
         """
         self.prepared = None
         await super().rollback()
+
+    @asynccontextmanager
+    async def transaction(
+        self, savepoint_name: str | None = None, force_rollback: bool = False
+    ) -> AsyncIterator[AsyncTransaction]:
+        """A savepoint, as ours are always taken inside a transaction. One that is rolled back is as `rollback`."""
+        async with super().transaction(savepoint_name, force_rollback) as block:
+            try:
+                yield block
+            except BaseException:
+                self.prepared = None
+                raise
+            if force_rollback:
+                self.prepared = None
 
 
 @dataclass(frozen=True, slots=True)
