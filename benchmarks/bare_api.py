@@ -17,7 +17,7 @@ from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel
 
-_ROW = "select id, email, name, role, created_at from users where id = %s"
+_ROW = "select id, email, name, role, kyc_level, country, created_at from users where id = %s"
 _PAGE = """
 select '[' || coalesce(string_agg(row_to_json(p)::text, ','), '') || ']' as page from (
     select id, campaign_id, investor_id, payment_id, provider,
@@ -35,6 +35,8 @@ class User(BaseModel):
     email: str
     name: str
     role: str
+    kyc_level: int
+    country: str | None
     created_at: datetime
 
 
