@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.auth import Principal
 from contracts.base import Scope as TenantScope
-from domain.campaign import EDITABLE
+from domain.campaign import EDITABLE, progress_bps
 from domain.errors import NotFound
 from infra.database import Database
 from models.progress import Progress, find_progress, read_progress
@@ -191,7 +191,7 @@ def _data(progress: Progress) -> dict[str, Any]:
         "pledged": money(progress.pledged_minor),
         "held": money(progress.held_minor),
         "captured": money(progress.captured_minor),
-        "progress_bps": raised * 10_000 // progress.goal_minor,
+        "progress_bps": progress_bps(raised, progress.goal_minor),
         "investors": progress.investors,
     }
 

@@ -21,6 +21,7 @@ from enum import StrEnum
 from unicodedata import normalize
 
 from domain.errors import Conflict, InvalidRequest
+from domain.money import BPS
 from domain.states import Machine
 
 
@@ -98,6 +99,11 @@ def slugs(title: str, campaign_id: str) -> tuple[str, ...]:
     words = "-".join(re.findall(r"[a-z0-9]+", plain))[:SLUG_CHARACTERS].strip("-") or "campaign"
     unique = campaign_id.rpartition("_")[2].lower()
     return words, f"{words}-{unique[:8]}", f"{words}-{unique}"
+
+
+def progress_bps(raised_minor: int, goal_minor: int) -> int:
+    """Certain money in basis points of the goal, rounded down; more than 10,000 above the goal."""
+    return raised_minor * BPS // goal_minor
 
 
 @dataclass(frozen=True)

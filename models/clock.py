@@ -1,13 +1,13 @@
 """Business time: a test-mode tenant may have a clock of its own (DESIGN §2.18); everyone else has the real one."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import ClassVar
 
 from psycopg import sql
 
 from contracts.base import Scope
-from infra.database import Tx
+from infra.database import Tx, fetch_one
 from models.base import Scoped, read
 
 
@@ -48,6 +48,18 @@ async def business_now(tx: Tx) -> datetime:
     """The scope's business time, UTC."""
     clock = await get_clock(tx)
     return clock.now_at if clock is not None else datetime.now(UTC)
+
+
+async def business_date(tx: Tx, as_of: datetime) -> tuple[str, date]:
+    """The tenant's zone (IANA), and the day it is there."""
+    row = await fetch_one(
+        tx,
+        """select zone, (%s::timestamptz at time zone zone)::date as day from tenants
+           where id = nullif(current_setting('app.tenant', true), '')::uuid""",
+        (as_of,),
+    )
+    assert row is not None
+    return row["zone"], row["day"]
 
 
 async def create_clock(tx: Tx, scope: Scope, now_at: datetime) -> bool:

@@ -3,7 +3,6 @@
 What happened is taken from timelines and the ledger, so days are business days of the tenant's zone.
 """
 
-from datetime import date
 from typing import Any, Final
 
 from domain.dashboard import Flow
@@ -121,11 +120,3 @@ async def tenant_counts(tx: Tx) -> dict[str, Any]:
     row = await fetch_one(tx, _TENANT)
     assert row is not None
     return row
-
-
-async def today(tx: Tx, now: Any) -> date:
-    """The tenant's calendar day at `now`."""
-    row = await fetch_one(tx, "select (%s::timestamptz at time zone zone)::date as day from tenants", (now,))
-    assert row is not None
-    found: date = row["day"]
-    return found

@@ -157,18 +157,6 @@ async def distributions_page(
     )
 
 
-async def business_date(tx: Tx, as_of: datetime) -> tuple[str, date]:
-    """The tenant's zone (IANA), and the day it is there."""
-    row = await fetch_one(
-        tx,
-        """select zone, (%s::timestamptz at time zone zone)::date as day from tenants
-           where id = nullif(current_setting('app.tenant', true), '')::uuid""",
-        (as_of,),
-    )
-    assert row is not None
-    return row["zone"], row["day"]
-
-
 async def hold_payouts(
     tx: Tx, scope: Scope, user_id: str, *, held: bool, reason: str, by: str, as_of: datetime
 ) -> PayoutHold:

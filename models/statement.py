@@ -66,10 +66,3 @@ async def statement_of(tx: Tx, user_id: str, currency: str, period: Period, *, l
         trades=[Trade(row["at"], row["event"], row["id"], row["title"], row["minor"]) for row in trades],
         holdings=[Holding(row["id"], row["title"], row["minor"]) for row in holdings],
     )
-
-
-async def zone_of(tx: Tx) -> str:
-    """The tenant's time zone."""
-    row = await fetch_one(tx, "select zone from tenants")
-    assert row is not None
-    return str(row["zone"])

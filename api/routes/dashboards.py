@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -16,12 +17,12 @@ from api.envelope import Envelope, success
 from api.policy import authorize
 from api.routing import api_router
 from api.views import MoneyView
-from domain.campaign import CampaignStatus
+from domain.campaign import CampaignStatus, progress_bps
 from domain.dashboard import Flow, Performance, performance
 from domain.errors import NotFound
 from infra.database import Database, Tx
 from models import dashboard
-from models.clock import business_now
+from models.clock import business_date, business_now
 from models.user import get_user
 
 router = api_router(prefix="/v1", tags=["dashboards"])
@@ -159,35 +160,58 @@ def _owned(row: dict[str, Any]) -> OwnedView:
         campaign_id=row["id"],
         **{name: row[name] for name in ("title", "status", "investors", "sources", "deadline_at")},
         **{name: money(name) for name in ("goal", "pledged", "held", "captured")},
-        progress_bps=(row["held_minor"] + row["captured_minor"]) * 10_000 // row["goal_minor"],
+        progress_bps=progress_bps(row["held_minor"] + row["captured_minor"], row["goal_minor"]),
     )
 
 
-async def _person(tx: Tx, user_id: str) -> DashboardView:
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a dashboard is made of, as it was read."""
+
+    now: datetime
+    today: date
+    flows: list[Flow]
+    campaigns: list[dict[str, Any]]
+    upcoming: list[dict[str, Any]]
+    owned: list[dict[str, Any]]
+    obligations: list[dict[str, Any]]
+
+
+async def _read(tx: Tx, user_id: str) -> _Facts:
     now = await business_now(tx)
-    today = await dashboard.today(tx, now)
-    flows, campaigns = await dashboard.flows_of(tx, user_id), await dashboard.campaigns_of(tx, user_id)
-    # The returns of many flows take a while to work out: not on the event loop.
-    totals, holdings = await asyncio.to_thread(lambda: (_totals(flows, today), _holdings(flows, campaigns, today)))
+    _, today = await business_date(tx, now)
+    return _Facts(
+        now=now,
+        today=today,
+        flows=await dashboard.flows_of(tx, user_id),
+        campaigns=await dashboard.campaigns_of(tx, user_id),
+        upcoming=await dashboard.upcoming_of(tx, user_id),
+        owned=await dashboard.owned_by(tx, user_id),
+        obligations=await dashboard.obligations_of(tx, user_id),
+    )
+
+
+def _dashboard(user_id: str, facts: _Facts) -> DashboardView:
+    """Works out the returns, which takes a while for many flows: not for the event loop."""
     return DashboardView(
         user_id=user_id,
-        as_of=now,
-        totals=totals,
-        holdings=holdings,
+        as_of=facts.now,
+        totals=_totals(facts.flows, facts.today),
+        holdings=_holdings(facts.flows, facts.campaigns, facts.today),
         upcoming=[
             UpcomingView(
                 kind=row["kind"], campaign_id=row["campaign_id"], campaign=row["title"], at=row["at"],
                 amount=MoneyView(amount=row["minor"], currency=row["currency"]),
             )
-            for row in await dashboard.upcoming_of(tx, user_id)
+            for row in facts.upcoming
         ],
-        campaigns=[_owned(row) for row in await dashboard.owned_by(tx, user_id)],
+        campaigns=[_owned(row) for row in facts.owned],
         obligations=[
             ObligationView(
                 distribution_id=row["id"], campaign_id=row["campaign_id"], campaign=row["title"], status=row["status"],
                 amount=MoneyView(amount=row["minor"], currency=row["currency"]), period_end=row["period_end"],
             )
-            for row in await dashboard.obligations_of(tx, user_id)
+            for row in facts.obligations
         ],
     )  # fmt: skip
 
@@ -202,8 +226,8 @@ async def read_dashboard(
     async with database.transaction(principal.scope) as tx:
         if await get_user(tx, user_id) is None:
             raise NotFound("user")
-        found = await _person(tx, user_id)
-    return success(request, found)
+        facts = await _read(tx, user_id)
+    return success(request, await asyncio.to_thread(_dashboard, user_id, facts))
 
 
 @router.get("/admin/dashboard", response_model=Envelope[TenantView])

@@ -39,9 +39,9 @@ from infra.database import Database
 from models import distribution_lines, distribution_money
 from models.base import insert, update
 from models.campaign import get_campaign
+from models.clock import business_date
 from models.distribution import (
     Distribution,
-    business_date,
     change_status,
     distributions_page,
     get_distribution,

@@ -16,8 +16,8 @@ from api.views import MoneyView
 from domain.money import exponent
 from domain.statement import MAX_DRAWN, MAX_LINES, Period, Statement
 from infra.database import Database
-from models.clock import business_now
-from models.statement import statement_of, zone_of
+from models.clock import business_date, business_now
+from models.statement import statement_of
 
 router = api_router(prefix="/v1", tags=["wallet"])
 
@@ -121,12 +121,14 @@ def _view(found: Statement) -> StatementView:
 
 async def _statement(
     request: Request, principal: Principal, currency: str, first: date, last: date, limit: int
-) -> Statement:
+) -> tuple[Statement, datetime]:
+    """The statement, and the business time it is made at."""
     exponent(currency)
     database: Database = request.app.state.database
     async with database.transaction(principal.scope) as tx:
-        period = Period(first, last, await zone_of(tx))
-        return await statement_of(tx, principal.user_id, currency, period, limit=limit)
+        now = await business_now(tx)
+        zone, _ = await business_date(tx, now)
+        return await statement_of(tx, principal.user_id, currency, Period(first, last, zone), limit=limit), now
 
 
 @router.get("/statements/{currency}", response_model=Envelope[StatementView])
@@ -138,7 +140,8 @@ async def read_statement(
     last: Last,
 ) -> JSONResponse:
     """One's own statement of a period: at most 366 days and 5,000 lines of a kind."""
-    return success(request, _view(await _statement(request, principal, currency, first, last, MAX_LINES)))
+    found, _ = await _statement(request, principal, currency, first, last, MAX_LINES)
+    return success(request, _view(found))
 
 
 @router.get(
@@ -154,10 +157,7 @@ async def download_statement(
     last: Last,
 ) -> Response:
     """The same statement as a PDF; at most 1,000 lines of a kind."""
-    found = await _statement(request, principal, currency, first, last, MAX_DRAWN)
-    database: Database = request.app.state.database
-    async with database.transaction(principal.scope) as tx:
-        made_at = await business_now(tx)
+    found, made_at = await _statement(request, principal, currency, first, last, MAX_DRAWN)
     async with _DRAWN_AT_ONCE:
         drawn = await asyncio.to_thread(_draw, found, made_at.astimezone(UTC))
     name = f"statement-{currency}-{first}-{last}.pdf"

@@ -4,78 +4,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import psycopg
 import pytest
 
 from api import feed_keeper
-from contracts.base import Mode, Scope
 from infra.database import Database
 from models import feed
-from models.feed_pages import Sort, feed_query
-from models.user import Role, User
 from tests.fixtures.api import Edge, assert_problem, set_scope
+from tests.fixtures.feed import SEEDED, Feed
 from tests.fixtures.hostile import campaign_body, fill_wallet
-from tests.fixtures.postgres import add_tenant, role_url
+from tests.fixtures.postgres import role_url
 
 NGN = "NGN"
-SEEDED = """
-insert into campaigns (tenant_id, mode, id, owner_id, title, description, kind, currency, goal_minor, cap_minor,
-    min_ticket_minor, profit_share_bps, success_floor_bps, waiting_seconds, status, deadline_at, held_minor, go_live_at,
-    created_at)
-select %(tenant)s, 'test', 'cmp_seed' || lpad(n::text, 6, '0'), %(owner)s, 'Bakery number ' || n, 'An oven for street ' || n,
-    case when n %% 2 = 0 then 'all_or_nothing' else 'keep_what_you_raise' end, case when n %% 3 = 0 then 'USD' else 'NGN' end,
-    1000 + n, 2000 + n, 1, 0, 9000, 0,
-    (array['live', 'live', 'live', 'funded', 'paused', 'submitted'])[1 + n %% 6],
-    now() + (n %% 90 + 1) * interval '1 day' + n * interval '1 second', (n * 37) %% 1000,
-    case when n %% 6 <> 5 then now() end, now() - n * interval '1 second'
-from generate_series(1, %(count)s) n
-"""
-
-
-class Feed:
-    """A tenant with an owner, an investor, an admin, and a stranger who owns nothing here."""
-
-    def __init__(self, edge: Edge, database: Database) -> None:
-        self.edge, self.database = edge, database
-        self.scope = Scope(tenant_id=add_tenant(edge.owner_url), mode=Mode.TEST)
-        self.owner, self.stranger = (edge.user(Role.BUSINESS_OWNER, self.scope) for _ in range(2))
-        self.investor, self.admin = edge.user(Role.INVESTOR, self.scope), edge.user(Role.ADMIN, self.scope)
-
-    async def get(self, query: str = "", who: User | None = None, tag: str | None = None) -> httpx.Response:
-        headers = self.edge.headers(who or self.investor) | ({"If-None-Match": tag} if tag else {})
-        return await self.edge.http.get(f"/v1/campaigns{query}", headers=headers)
-
-    async def rows(self, query: str = "", who: User | None = None) -> list[dict[str, Any]]:
-        answer = await self.get(query, who)
-        assert answer.status_code == 200, answer.text
-        found: list[dict[str, Any]] = answer.json()["data"]
-        return found
-
-    async def act(self, who: User, path: str, body: Any = None, verb: str = "POST") -> dict[str, Any]:
-        headers = self.edge.headers(who, uuid4().hex)
-        answer = await self.edge.http.request(verb, f"/v1{path}", json=body, headers=headers)
-        assert answer.is_success, answer.text
-        found: dict[str, Any] = answer.json()["data"]
-        return found
-
-    async def live(self, **terms: Any) -> str:
-        made = await self.act(self.owner, "/campaigns", campaign_body(**terms))
-        await self.act(self.admin, f"/admin/campaigns/{made['id']}/verify", {"decision": "approve"})
-        return str(made["id"])
-
-    async def pledge(self, campaign: str, amount: int, who: User | None = None) -> None:
-        body = {"amount": amount, "currency": NGN, "provider": "wallet"}
-        await self.act(who or self.investor, f"/campaigns/{campaign}/invest", body)
-
-    async def keep(self) -> feed.Refreshed | None:
-        async with self.database.transaction(self.scope) as tx:
-            return await feed.refresh(tx)
-
-    def sql(self, statement: Any, *params: Any) -> list[tuple[Any, ...]]:
-        return self.edge.sql(statement, *params, scope=self.scope)
 
 
 @pytest.fixture
@@ -410,65 +352,3 @@ async def test_slugs_are_made_of_titles_and_are_addresses(here: Feed) -> None:
         *(here.act(here.owner, "/campaigns", campaign_body(title="At once")) for _ in range(8))
     )
     assert len({made["slug"] for made in at_once}) == 8
-
-
-INDEXES = {
-    Sort.NEWEST: "campaign_feed_newest", Sort.ENDING_SOON: "campaign_feed_ending", Sort.MOST_FUNDED: "campaign_feed_funded",
-    Sort.RECOMMENDED: "campaign_feed_scored",
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-async def crowded(owner_url: str, edge: Edge) -> AsyncIterator[psycopg.Connection[Any]]:
-    """The app role's connection to a tenant with twenty thousand campaigns, a hundred of them one owner's drafts."""
-    scope = Scope(tenant_id=add_tenant(owner_url), mode=Mode.TEST)
-    owner = edge.user(Role.BUSINESS_OWNER, scope)
-    with psycopg.connect(owner_url, autocommit=True) as connection:
-        connection.execute("select set_config('app.tenant', %s, false)", (str(scope.tenant_id),))
-        connection.execute("select set_config('app.mode', 'test', false)")
-        connection.execute(SEEDED, {"tenant": scope.tenant_id, "owner": owner.id, "count": 20_000})
-        for table in ("campaigns", "campaign_feed", "campaign_words", "users"):
-            connection.execute(f"analyze {table}")
-    with psycopg.connect(role_url(owner_url, "chama_app"), autocommit=True) as connection:
-        connection.execute("select set_config('app.tenant', %s, false)", (str(scope.tenant_id),))
-        connection.execute("select set_config('app.mode', 'test', false), set_config('plan_cache_mode', %s, false)",
-                           ("force_generic_plan",))  # fmt: skip
-        yield connection
-
-
-@pytest.mark.parametrize("everything", [False, True])
-@pytest.mark.parametrize("later", [False, True])
-@pytest.mark.parametrize("filters", [(), ("status",)])
-@pytest.mark.parametrize("sort", Sort)
-def test_a_page_is_read_in_the_order_of_its_index(
-    crowded: psycopg.Connection[Any], sort: Sort, filters: tuple[str, ...], later: bool, everything: bool
-) -> None:
-    query = feed_query(sort, filters, later, everything)
-    name = f"p{uuid4().hex}"
-    crowded.execute(f"prepare {name} as {query}".encode())
-    key = "now()" if sort in (Sort.NEWEST, Sort.ENDING_SOON) else "5"
-    values = ["'usr_1'", *(["'live'"] if filters else []), *([key, "'cmp_seed'"] if later else []), "50"]
-    plan = "\n".join(row[0] for row in crowded.execute(f"explain execute {name}({', '.join(values)})".encode()))
-    assert f"using {INDEXES[sort]} on campaign_feed" in plan, plan
-    assert "Seq Scan on campaign_feed" not in plan and "Seq Scan on campaigns" not in plan, plan
-    if sort is Sort.ENDING_SOON:
-        assert "Sort" not in plan
-        return
-    public, hidden = plan.split("Merge Append", 1)[1].split("SELECT* 2", 1)
-    assert "Sort  " not in public.split("Sort Key", 1)[1].split("\n", 1)[1], plan
-    if everything:
-        assert f"using {INDEXES[sort]}" in hidden and "Sort  " not in hidden, plan
-    else:
-        assert "campaign_feed_hidden" in hidden, plan
-
-
-def test_words_are_found_by_their_index(crowded: psycopg.Connection[Any], owner_url: str) -> None:
-    with psycopg.connect(owner_url) as connection:
-        scope = crowded.execute("select current_setting('app.tenant'), 'test'").fetchone()
-        assert scope is not None
-        connection.execute("select set_config('app.tenant', %s, true), set_config('app.mode', %s, true)", scope)
-        body = connection.execute("select prosrc from pg_proc where proname = 'campaigns_matching'").fetchone()
-        assert body is not None
-        rows = connection.execute(f"explain {body[0].replace('wanted', chr(39) + '17' + chr(39))}").fetchall()
-        plan = "\n".join(row[0] for row in rows)
-    assert "campaign_words_found" in plan and "Seq Scan" not in plan, plan
