@@ -40,9 +40,10 @@ def test_a_figure_that_does_not_exist_is_none() -> None:
 
 def test_one_day_in_and_out_is_both() -> None:
     """Taken and given back on the same day: the sums are kept apart, or nothing would have been paid in."""
-    found = performance([flow(-1_000), flow(1_000), flow(-300)], today=TODAY)
+    earned = flow(130, on=TODAY, capital=False)
+    found = performance([flow(-1_000), flow(1_000), flow(-300), earned], today=TODAY)
     assert (found.paid_in_minor, found.given_back_minor, found.invested_minor) == (1_300, 1_000, 300)
-    assert found.multiple == 1
+    assert found.multiple == Decimal("1.1"), "130 for 1,300 put in, not for 300"
 
 
 def test_very_many_days_have_no_yearly_return() -> None:
