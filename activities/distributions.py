@@ -19,7 +19,7 @@ from contracts.distribution import DistributionProgress, DistributionRange, Dist
 from contracts.inbox import NotificationTask
 from contracts.outbox import OutboxKind
 from domain.distribution import DistributionStatus, Line, LineStatus
-from domain.distribution_run import FUNDING_AGAIN
+from domain.distribution_run import look_again_at
 from domain.errors import DomainError, NotFound
 from infra.database import Database, Tx
 from models import distribution_lines, distribution_money
@@ -71,7 +71,7 @@ class DistributionActivities:
                     run,
                     hold_placed=funded,
                     blocked_reason=None if funded else "not_funded",
-                    next_action_at=None if funded else as_of + FUNDING_AGAIN,
+                    next_action_at=None if funded else look_again_at(run.next_action_at, as_of),
                 )
                 return _S.BEGIN if funded else _S.WAIT
             case _D.PAYING:
@@ -187,9 +187,12 @@ async def _locked(tx: Tx, distribution_id: str) -> Distribution:
 
 
 async def _note(tx: Tx, run: Distribution, **changes: Any) -> None:
-    for name, value in changes.items():
+    """Write down what is new; what the row says already is not written again."""
+    news = {name: value for name, value in changes.items() if getattr(run, name) != value}
+    for name, value in news.items():
         setattr(run, name, value)
-    await update(tx, Distribution, {"id": run.id}, changes)
+    if news:
+        await update(tx, Distribution, {"id": run.id}, news)
 
 
 def _refusal(run: Distribution, totals: dict[str, Any]) -> str | None:

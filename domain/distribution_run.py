@@ -1,6 +1,6 @@
 """When a run may be declared, and by whom it may be approved. Amounts and states: `domain/distribution.py`."""
 
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 from domain.campaign import CampaignStatus
 from domain.distribution import DistributionStatus, InvalidTerms
@@ -25,6 +25,11 @@ def check_declaration(status: CampaignStatus, *, record_date: date, today: date)
         raise Conflict("campaign_not_funded", "Only a funded campaign distributes a profit.")
     if record_date >= today:
         raise InvalidTerms("The record date is over before a run is declared.", field="record_date")
+
+
+def look_again_at(planned_at: datetime | None, as_of: datetime) -> datetime:
+    """When to look for a run's money after a vain look: a look between two that were planned anyway moves nothing."""
+    return planned_at if planned_at is not None and planned_at > as_of else as_of + FUNDING_AGAIN
 
 
 def check_submittable(status: DistributionStatus, *, dry_run: bool, error_code: str | None) -> None:

@@ -145,6 +145,10 @@ async def test_without_its_money_it_waits_and_nothing_moves(fund: Holders) -> No
     found = await run.row()
     assert (found.status, found.blocked_reason, found.hold_placed) == (D.FUNDING, "not_funded", False)
     assert found.next_action_at == NOW + FUNDING_AGAIN
+    written = "select updated_at from distributions"
+    before = fund.sql(written)
+    assert await run.advance() is DistributionStep.WAIT
+    assert fund.sql(written) == before, "somebody looked once more: nothing is new"
     await run.activities.begin_distribution(run.task)
     assert (await run.row()).status is D.FUNDING and await fund.wallet(fund.owner) == 1_000_000
     await fund.tops_up(1)

@@ -4,9 +4,10 @@ import json
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from domain.allocation import RemainderRule, split
@@ -80,6 +81,18 @@ def test_ties_go_to_the_lower_id() -> None:
     assert split(5, {"c": 1, "a": 1, "b": 1}) == {"a": 2, "b": 2, "c": 1}
     assert split(-5, {"c": 1, "a": 1, "b": 1}) == {"a": -1, "b": -2, "c": -2}
     assert split(1, {"Z": 1, "a": 1}) == {"Z": 1, "a": 0}, "by code point: capitals come first"
+
+
+@settings(max_examples=12, deadline=None)
+@given(POTS, st.integers(1, 100_000), st.integers(1, 10**12), st.randoms(use_true_random=False))
+def test_up_to_a_hundred_thousand_shares(pot: int, count: int, most: int, random: Random) -> None:
+    """Any pot over any number of holders: exact, and the same to each in whatever order they come."""
+    weights = {f"inv_{n:06}": random.randint(0, most) for n in range(count)} | {"inv": most}
+    shares = split(pot, weights)
+    assert sum(shares.values()) == pot
+    others = list(weights.items())
+    random.shuffle(others)
+    assert split(pot, dict(others)) == shares
 
 
 @pytest.mark.parametrize("pot", [123_456_789_012_347, -99_999])

@@ -1,10 +1,12 @@
 """A run and its lines move only as their tables say: once approved never calculated again, never paid before it is funded."""
 
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
 
 from domain.distribution import DISTRIBUTION, LINE, DistributionStatus, LineStatus
+from domain.distribution_run import FUNDING_AGAIN, look_again_at
 
 D, L = DistributionStatus, LineStatus
 
@@ -44,3 +46,11 @@ def test_every_state_can_be_reached(machine) -> None:
                 reached.add(following)
                 frontier.append(following)
     assert reached == set(type(first))
+
+
+def test_a_look_between_two_moves_neither() -> None:
+    now = datetime(2026, 1, 5, 12, tzinfo=UTC)
+    first = look_again_at(None, now)
+    assert first == now + FUNDING_AGAIN
+    assert look_again_at(first, now + timedelta(hours=1)) == first
+    assert look_again_at(first, first) == first + FUNDING_AGAIN
