@@ -3,6 +3,7 @@
 The app role cannot read `password_hash`: only the auth role can, at sign-up and login.
 """
 
+from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
@@ -15,7 +16,7 @@ from sqlmodel import Field
 from contracts.base import Scope
 from domain.errors import Conflict
 from infra.database import Database, Tx, fetch_one
-from models.base import Scoped
+from models.base import Scoped, read_all
 
 _VISIBLE = "tenant_id, mode, id, email, name, role, created_at, disabled_at, kyc_level, country"
 
@@ -102,6 +103,12 @@ async def get_user(tx: Tx, user_id: str) -> User | None:
     """A user of the transaction's scope, without the password hash."""
     row = await fetch_one(tx, f"select {_VISIBLE} from users where id = %s", (user_id,))  # noqa: S608 - a constant
     return User.model_validate(row) if row else None
+
+
+async def users_of(tx: Tx, user_ids: Sequence[str]) -> list[User]:
+    """Those of the users that there are, in any order, without the password hashes."""
+    query = f"select {_VISIBLE} from users where id = any(%s)"  # noqa: S608 - a constant
+    return await read_all(tx, User, query, (list(user_ids),))
 
 
 async def verify_user(tx: Tx, user_id: str, *, kyc_level: int, country: str | None) -> User | None:

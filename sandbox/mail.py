@@ -69,16 +69,16 @@ def _keep(tx: Tx, row: tuple[str, ...]) -> None:
 
 def inbox(tx: Tx, to: str | None, limit: int = 200) -> list[dict[str, Any]]:
     """Mails, oldest first; `to` narrows to one recipient (without regard to case)."""
-    found = []
-    for row in tx.rows("select * from mails order by id desc limit ?", limit if to is None else 10_000):
-        recipients = row["recipients"].split("\n")
-        if to is not None and to.lower() not in (one.lower() for one in recipients):
-            continue
-        found.append(
-            {
-                "from": row["sender"],
-                "to": recipients,
-                **{name: row[name] for name in ("subject", "text", "html", "message_id", "received_at")},
-            }
-        )
-    return found[:limit][::-1]
+    query = "select * from mails order by id desc limit ?"
+    params: tuple[Any, ...] = (limit,)
+    if to is not None:  # one address a line
+        query = query.replace(" order", " where instr(char(10) || lower(recipients) || char(10), ?) > 0 order")
+        params = (f"\n{to.lower()}\n", limit)
+    return [
+        {
+            "from": row["sender"],
+            "to": row["recipients"].split("\n"),
+            **{name: row[name] for name in ("subject", "text", "html", "message_id", "received_at")},
+        }
+        for row in reversed(tx.rows(query, *params))
+    ]

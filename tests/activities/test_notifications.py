@@ -100,6 +100,55 @@ async def test_a_server_that_is_gone_after_it_took_the_message_has_taken_it(
     assert await status(database, scope) == "sent"
 
 
+class Exchange:
+    """A mail server that closes each connection after so many messages, with or without a word, and refuses some people."""
+
+    def __init__(self, most: int, *, politely: bool) -> None:
+        self.connections, self.taken, self.most, self.politely = 0, list[str](), most, politely
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[int]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        yield server.sockets[0].getsockname()[1]
+        server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        writer.write(b"220 ready\r\n")
+        messages = 0
+        while line := await reader.readline():
+            answer = b"250 ok\r\n"
+            if line.startswith(b"MAIL") and messages == self.most:
+                if self.politely:
+                    writer.write(b"421 enough\r\n")
+                break
+            if line == b"DATA\r\n":
+                writer.write(b"354 go on\r\n")
+                raw = await reader.readuntil(b"\r\n.\r\n")
+                self.taken.append(str(message_from_bytes(raw)["Message-ID"]))
+                messages += 1
+            writer.write(answer)
+            if line == b"QUIT\r\n":
+                break
+        writer.close()
+
+
+@pytest.mark.parametrize("politely", [True, False])
+async def test_many_messages_share_few_lines(database: Database, owner_url: str, scope: Scope, politely: bool) -> None:
+    """Two lines carry twenty messages; a server that closes one after eight is called again, and each is sent once."""
+    people = [add_user(owner_url, scope) for _ in range(20)]
+    async with database.transaction(scope) as tx:
+        for who in people:
+            await notify(
+                tx, scope, subject_id="pay_1", user_id=who, template="receipt", params=PARAMS, as_of=NOW, once=who
+            )
+    exchange = Exchange(8, politely=politely)
+    async with exchange.open() as port:
+        assert await told(database, scope, port)
+    assert exchange.connections == 4
+    assert len(exchange.taken) == len(set(exchange.taken)) == 20
+
+
 async def test_a_message_nobody_can_write_holds_up_nothing(database: Database, owner_url: str, scope: Scope) -> None:
     await queued(database, owner_url, scope, currency="nothing of the kind")
     assert not await told(database, scope, free_port())
