@@ -1,11 +1,13 @@
 """A funded campaign's money on its way to its owner, or back, through the public API, in the tenant's own time."""
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from benchmarks.distribution import seed
 from cli.demo.world import CARD, Json, Person
 from tests.fixtures.stage import NGN, Stage, events, together
 from tests.fixtures.stories import Stories, Told
@@ -14,6 +16,7 @@ STORIES = Stories()
 WALLET = "wallet"
 FAILS = "9001000011"
 GRACE, WINDOW = 3, 7
+KILLED_LINES = 2_500
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -234,3 +237,42 @@ async def a_failed_payout_is_sent_again(world: Stage) -> None:
         ("success", 270_000),
     ]
     assert (await fund.tranche(1))["unsent"]["amount"] == 0 and await world.wallet(fund.owner) == 0
+
+
+async def test_a_worker_killed_in_the_middle_of_returning(told: Told, world: Stage) -> None:
+    """`kill -9` when some lines are back and some are not: the next worker goes on there, and nobody is paid twice."""
+    await told.everything()
+    await world.start_clock()
+    owner = await world.person("business_owner")
+    cap = {"amount": 10**14, "currency": NGN}
+    campaign = await world.campaign(
+        "keep_what_you_raise", goal=1, cap=cap, owner=owner, milestones=parts((3_333, 5), (6_667, 300))
+    )
+    await seed(world.stack, world, campaign, owner.user_id, KILLED_LINES)
+    fund = Raised(world, campaign, owner, [])
+    await fund.reach(2)
+    raised, left_in_escrow = (await fund.seen())["raised"]["amount"], (await fund.tranche(1))["amount"]["amount"]
+    await world.sql(
+        "update tranches set extensions = 2 where campaign_id = %(campaign)s returning 1", campaign=campaign
+    )
+
+    async def returned() -> tuple[int, int]:
+        rows = await world.sql(
+            "select count(*)::int as n, coalesce(sum(share_minor), 0)::bigint as minor from milestone_holders"
+            " where tenant_id = %(tenant)s and status = 'credited'"
+        )
+        return int(rows[0]["n"]), int(rows[0]["minor"])
+
+    moving = asyncio.create_task(world.advance(days=5 + GRACE, hours=1))
+    for _ in range(3_000):
+        if (await returned())[0]:
+            break
+        await asyncio.sleep(0.01)
+    await asyncio.to_thread(world.stack.kill, "worker")
+    paid, _ = await returned()
+    await asyncio.to_thread(world.stack.start, "worker")
+    assert 0 < paid < KILLED_LINES, "some were paid, and some were not"
+    await moving
+    await fund.until(1, "returned")
+    assert await returned() == (KILLED_LINES, left_in_escrow)
+    assert raised == left_in_escrow + (await fund.tranche(2))["amount"]["amount"]
