@@ -114,6 +114,8 @@ class _Advance:
 
     async def run(self) -> MilestoneProgress:
         """Miss what is past its time, decide what is past its window, and say what follows."""
+        if self._campaign.status not in (CampaignStatus.FUNDED, CampaignStatus.COMPLETED):
+            return self._progress(_S.DONE)
         await milestone.plan_release(self._tx, self._scope, self._campaign, self._as_of)
         self._tranches = await milestone.tranches_of(self._tx, self._campaign.id)
         self._votes = await milestone_vote.votes_of(self._tx, self._campaign.id)

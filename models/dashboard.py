@@ -46,6 +46,12 @@ select 'decision', i.campaign_id, c.title, c.deadline_at, sum(i.amount_minor)::b
  where i.investor_id = %(user)s and i.status = 'held' and c.status in ('live', 'paused', 'waiting_funds')
  group by i.campaign_id, c.title, c.deadline_at, i.currency
 union all
+select 'vote', v.campaign_id, c.title, v.closes_at, h.weight_minor, c.currency
+  from milestone_holders h
+  join milestone_votes v on (v.tenant_id, v.mode, v.id) = (h.tenant_id, h.mode, h.vote_id)
+  join campaigns c on (c.tenant_id, c.mode, c.id) = (v.tenant_id, v.mode, v.campaign_id)
+ where h.holder_id = %(user)s and h.may_vote and v.outcome is null
+union all
 select 'distribution', d.campaign_id, c.title, null, l.net_minor, d.currency
   from distribution_lines l
   join distributions d on (d.tenant_id, d.mode, d.id) = (l.tenant_id, l.mode, l.distribution_id)
@@ -120,7 +126,7 @@ async def campaigns_of(tx: Tx, user_id: str) -> list[dict[str, Any]]:
 
 
 async def upcoming_of(tx: Tx, user_id: str) -> list[dict[str, Any]]:
-    """What will happen to the user's money: payments to finish, decisions, distributions. Soonest first."""
+    """What will happen to the user's money: payments to finish, decisions, votes, distributions. Soonest first."""
     return await (await tx.execute(_UPCOMING, {"user": user_id, "limit": MAX_CAMPAIGNS})).fetchall()
 
 

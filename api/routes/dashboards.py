@@ -53,7 +53,8 @@ class HoldingPerformanceView(PerformanceView):
 
 
 class UpcomingView(BaseModel):
-    """What will happen: a `payment` to finish, the `decision` on a held pledge, a `distribution`. `at` null: not dated."""
+    """What will happen: a `payment` to finish, the `decision` on a held pledge, a `vote` on a missed milestone, a
+    `distribution`. `at` null: not dated."""
 
     kind: str
     campaign_id: str
