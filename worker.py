@@ -17,6 +17,7 @@ from activities.clock import ClockActivities
 from activities.distributions import DistributionActivities
 from activities.effects import Effects
 from activities.inbox import InboxActivities
+from activities.milestones import MilestoneActivities
 from activities.notifications import NotificationActivities
 from activities.payment_steps import PaymentSteps
 from activities.payments import PaymentActivities
@@ -40,6 +41,7 @@ from workflows.clock import ClockWorkflow
 from workflows.distribution import DistributionWorkflow
 from workflows.inbox import InboxWorkflow
 from workflows.investment import InvestmentWorkflow
+from workflows.milestone import MilestoneWorkflow
 from workflows.notices import NoticesWorkflow
 from workflows.payment import PaymentWorkflow
 from workflows.payout import PayoutWorkflow
@@ -53,6 +55,7 @@ WORKFLOWS: list[type] = [
     DistributionWorkflow,
     InboxWorkflow,
     InvestmentWorkflow,
+    MilestoneWorkflow,
     NoticesWorkflow,
     PaymentWorkflow,
     PayoutWorkflow,
@@ -73,6 +76,7 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
     payments = PaymentActivities(steps, notifications)
     settlements = SettlementActivities(db, steps, refunds, renewals)
     distributions = DistributionActivities(db)
+    milestones = MilestoneActivities(db)
     bound: list[Callable[..., Any]] = [
         payments.start_attempt,
         payments.check_attempt,
@@ -91,6 +95,8 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
         distributions.begin_distribution,
         distributions.pay_distribution_range,
         distributions.finish_distribution,
+        milestones.advance_milestones,
+        milestones.return_escrow_range,
         InboxActivities(db, rails).drain_inbox,
         notifications.send_notifications,
     ]

@@ -5,10 +5,13 @@ from typing import Any
 
 from temporalio import activity
 
+from activities.book import send
 from activities.errors import translated
 from contracts.base import Scope
 from contracts.campaign import CampaignProgress, CampaignTask
 from contracts.ids import derive_id
+from contracts.milestone import MilestoneInput
+from contracts.outbox import OutboxKind
 from domain.campaign import CAMPAIGN, CampaignStatus, decide_after_capture, decide_at_deadline
 from domain.errors import NotFound
 from domain.payment import RENEWAL_MARGIN
@@ -17,6 +20,7 @@ from models import timeline
 from models.base import move, update
 from models.campaign import Campaign, get_campaign, next_renewal
 from models.clock import business_now
+from models.milestone import WORKING, mark_plan, plan_release
 from models.notification import notify
 from models.settlement import Settlement, plan_settlement, settlement_rounds, settlements_of
 
@@ -114,9 +118,23 @@ class _Advance:
             return await self._wait(None, settlement)
         if outcome == "capture":
             await self._move(decide_after_capture(self._campaign.funding))
+            if self._campaign.status is _C.FUNDED:
+                await self._plan_release()
         else:
             await self._move(_C.CLOSED_FAILED)
         return None
+
+    async def _plan_release(self) -> None:
+        """Its money waits for its owner now. Where dates were promised, a process of its own keeps them."""
+        campaign = self._campaign
+        await plan_release(self._tx, self._scope, campaign, self._as_of)
+        if campaign.milestones is None and campaign.profit_until is None:
+            return
+        await mark_plan(self._tx, campaign.id, WORKING)
+        task = MilestoneInput(scope=self._scope, campaign_id=campaign.id, as_of=self._as_of)
+        await send(
+            self._tx, self._scope, OutboxKind.START, "milestones", campaign.id, workflow="MilestoneWorkflow", input=task
+        )
 
     async def _plan(self, outcome: str) -> Settlement:
         campaign = self._campaign

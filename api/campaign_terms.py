@@ -1,11 +1,12 @@
 """What a campaign is asked to be: the terms in requests, the rules between them, and the row they make."""
 
+from datetime import UTC
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field
 
 from api.commands import Unit
-from api.envelope import Amount, Currency, LongText, ShortText, StrictModel, Timestamp
+from api.envelope import Amount, Currency, Day, LongText, ShortText, StrictModel, Timestamp
 from api.policy import authorize
 from contracts.campaign import CampaignInput
 from contracts.ids import workflow_id
@@ -13,19 +14,21 @@ from contracts.visibility import ENTITY
 from domain.campaign import CampaignKind, check_first_deadline
 from domain.eligibility import MAX_KYC_LEVEL
 from domain.errors import InvalidRequest, NotFound
+from domain.milestone import MilestoneTerm, check_milestones
 from domain.money import CURRENCIES
 from models.base import update
 from models.campaign import Campaign, get_campaign
 
 Kind = Literal["all_or_nothing", "keep_what_you_raise"]
 Bps = Annotated[int, Field(ge=0, le=10_000)]
+FeeBps = Annotated[int, Field(ge=0, le=5_000)]
 KycLevel = Annotated[int, Field(ge=0, le=MAX_KYC_LEVEL)]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 Countries = Annotated[list[Country], Field(min_length=1, max_length=250)]
 WaitingSeconds = Annotated[int, Field(ge=0, le=2_592_000)]
 TEXTS: Final = frozenset({"title", "description"})
 """What may be edited once a campaign is approved."""
-_MAY_BE_NULL: Final = frozenset({"max_per_investor", "countries"})
+_MAY_BE_NULL: Final = frozenset({"max_per_investor", "countries", "milestones", "profit_until"})
 
 
 class MoneyBody(StrictModel):
@@ -35,13 +38,26 @@ class MoneyBody(StrictModel):
     currency: Currency
 
 
+class MilestoneBody(StrictModel):
+    """One milestone: its part of the money, and when its evidence is due: at a time, or so many days after the funding."""
+
+    title: ShortText
+    share_bps: Annotated[int, Field(ge=1, le=10_000)]
+    due_at: Timestamp | None = None
+    due_days: Annotated[int, Field(ge=1, le=1_825)] | None = None
+
+
+Milestones = Annotated[list[MilestoneBody], Field(min_length=2, max_length=20)]
+
+
 class CampaignTerms(StrictModel):
     """What investors are offered. Amounts share one currency.
 
     `cap` defaults to the goal; `min_ticket` to one minor unit. `success_floor_bps`: the part of the goal that must really
     be captured for the campaign to stay funded (see the README's rule). `waiting_seconds`: how long after the deadline
     slow money may still arrive. `close_when_funded`: it ends as soon as held and captured money reach the goal.
-    `min_kyc_level`, `countries`: who may invest; without countries, from anywhere.
+    `min_kyc_level`, `countries`: who may invest; without countries, from anywhere. `milestones`: for what the money is released
+    in parts; without, in one. `profit_until`: the last day of the period whose profit is shared.
     """
 
     title: ShortText
@@ -58,6 +74,8 @@ class CampaignTerms(StrictModel):
     close_when_funded: bool = False
     min_kyc_level: KycLevel = 0
     countries: Countries | None = None
+    milestones: Milestones | None = None
+    profit_until: Day | None = None
 
 
 class CampaignRequest(CampaignTerms):
@@ -67,7 +85,8 @@ class CampaignRequest(CampaignTerms):
 
 
 class CampaignEdit(StrictModel):
-    """The terms that change; what is left out stays. Null is no limit (`max_per_investor`) or anywhere (`countries`)."""
+    """The terms that change; what is left out stays. Null is no limit (`max_per_investor`), anywhere (`countries`), one tranche
+    (`milestones`) or no period (`profit_until`)."""
 
     title: ShortText | None = None
     description: LongText | None = None
@@ -83,9 +102,11 @@ class CampaignEdit(StrictModel):
     close_when_funded: bool | None = None
     min_kyc_level: KycLevel | None = None
     countries: Countries | None = None
+    milestones: Milestones | None = None
+    profit_until: Day | None = None
 
     def given(self) -> dict[str, Any]:
-        """The terms to change, by name. Null is a value for two of them only."""
+        """The terms to change, by name. Null is a value for four of them only."""
         return {
             name: getattr(self, name)
             for name in type(self).model_fields
@@ -113,6 +134,12 @@ def check_terms(terms: CampaignTerms) -> None:
             "The limit per investor is at least the smallest ticket.",
             field="max_per_investor.amount",
         )
+    if terms.milestones is not None:
+        offered = [MilestoneTerm(**each.model_dump()) for each in terms.milestones]
+        check_milestones(offered, deadline_at=terms.deadline_at)
+    if terms.profit_until is not None and terms.profit_until <= terms.deadline_at.date():
+        text = "The profit period ends after the campaign's deadline."
+        raise InvalidRequest("invalid_profit_until", text, field="profit_until")
 
 
 def columns(terms: CampaignTerms) -> dict[str, Any]:
@@ -133,7 +160,15 @@ def columns(terms: CampaignTerms) -> dict[str, Any]:
         "close_when_funded": terms.close_when_funded,
         "min_kyc_level": terms.min_kyc_level,
         "countries": sorted(set(terms.countries)) if terms.countries else None,
+        "milestones": [_milestone(each) for each in terms.milestones] if terms.milestones else None,
+        "profit_until": terms.profit_until,
     }
+
+
+def _milestone(term: MilestoneBody) -> dict[str, Any]:
+    """A milestone as the row keeps it: times as the API shows them."""
+    due_at = term.due_at.astimezone(UTC).isoformat().replace("+00:00", "Z") if term.due_at else None
+    return {"title": term.title, "due_at": due_at, "due_days": term.due_days, "share_bps": term.share_bps}
 
 
 def edited(row: Campaign, changes: dict[str, Any]) -> CampaignTerms:
@@ -158,6 +193,8 @@ def edited(row: Campaign, changes: dict[str, Any]) -> CampaignTerms:
         "close_when_funded": row.close_when_funded,
         "min_kyc_level": row.min_kyc_level,
         "countries": row.countries,
+        "milestones": [MilestoneBody(**each) for each in row.milestones] if row.milestones else None,
+        "profit_until": row.profit_until,
     }
     return CampaignTerms.model_construct(**terms | changes)
 

@@ -4,11 +4,11 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from psycopg.rows import DictRow
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from api.campaign_terms import Bps, MoneyBody
 from api.commands import Unit
-from api.envelope import LongText, ShortText, StrictModel
+from api.envelope import Day, LongText, ShortText, StrictModel, WebAddress
 from api.policy import authorize
 from api.views import MoneyView, TimelineView
 from contracts.base import Scope
@@ -24,21 +24,8 @@ from models.distribution import Distribution, get_distribution
 from models.distribution_lines import DistributionLine, count_lines
 from models.timeline import story
 
-
-def _day(value: object) -> date:
-    if not isinstance(value, str) or len(value) != len("2027-01-31"):
-        raise ValueError("must be a calendar day, YYYY-MM-DD")
-    try:
-        return date.fromisoformat(value)
-    except ValueError as error:
-        raise ValueError("must be a calendar day, YYYY-MM-DD") from error
-
-
-Day = Annotated[date, BeforeValidator(_day)]
-"""A calendar day of the tenant's zone, as ISO 8601 text."""
 Minor = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
 RoundingName = Literal["floor", "half_even"]
-WebAddress = Annotated[str, StringConstraints(strict=True, pattern=r"^https://[!-~]+$", max_length=500)]
 
 
 class DistributionRequest(StrictModel):

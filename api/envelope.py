@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Generic, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -55,6 +55,15 @@ def _aware_time(value: object) -> datetime:
     return moment
 
 
+def _day(value: object) -> date:
+    if not isinstance(value, str) or len(value) != len("2027-01-31"):
+        raise ValueError("must be a calendar day, YYYY-MM-DD")
+    try:
+        return date.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError("must be a calendar day, YYYY-MM-DD") from error
+
+
 Amount = Annotated[int, Field(strict=True, ge=1, le=MAX_AMOUNT, description="Minor units of the currency")]
 Currency = Annotated[str, StringConstraints(strict=True, pattern=r"^[A-Z]{3}$")]
 ShortText = Annotated[
@@ -65,6 +74,9 @@ ShortText = Annotated[
 LongText = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=5000)]
 Timestamp = Annotated[datetime, BeforeValidator(_aware_time)]
 """A time with an offset, as ISO 8601 text; nothing else converts."""
+Day = Annotated[date, BeforeValidator(_day)]
+"""A calendar day of the tenant's zone, as ISO 8601 text."""
+WebAddress = Annotated[str, StringConstraints(strict=True, pattern=r"^https://[!-~]+$", max_length=500)]
 Email = Annotated[
     str,
     StringConstraints(

@@ -29,6 +29,7 @@ from api.routes import (
     holders,
     investments,
     ledger,
+    milestones,
     operations,
     payments,
     payouts,
@@ -70,6 +71,7 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     progress.router,
     beneficiaries.router,
     payouts.router,
+    milestones.router,
 )
 
 DESCRIPTION = """

@@ -3,7 +3,7 @@
 Answers to commands are made here, from rows; reads answer with the same documents made by Postgres (`models/pages.py`).
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -54,6 +54,15 @@ class UpdateView(BaseModel):
     created_at: datetime
 
 
+class MilestoneTermView(BaseModel):
+    """One milestone as it was offered: due at a time, or so many days after the funding."""
+
+    title: str
+    due_at: datetime | None
+    due_days: int | None
+    share_bps: int
+
+
 class CampaignView(BaseModel):
     """A campaign with its three counters: money is in exactly one of pledged, held and captured.
 
@@ -80,6 +89,9 @@ class CampaignView(BaseModel):
     close_when_funded: bool
     min_kyc_level: int
     countries: list[str] | None
+    milestones: list[MilestoneTermView] | None
+    platform_fee_bps: int
+    profit_until: date | None
     go_live_at: datetime | None
     deadline_at: datetime
     deadline_extensions: int
@@ -190,7 +202,8 @@ def campaign_view(scope: Scope, row: Campaign) -> CampaignView:
         **row.model_dump(
             include={
                 "id", "slug", "owner_id", "title", "description", "kind", "status", "profit_share_bps", "success_floor_bps",
-                "waiting_seconds", "close_when_funded", "min_kyc_level", "countries", "go_live_at", "deadline_at",
+                "waiting_seconds", "close_when_funded", "min_kyc_level", "countries", "platform_fee_bps", "profit_until",
+                "go_live_at", "deadline_at",
                 "deadline_extensions", "verified_at", "blocked_reason", "next_action_at", "created_at",
             }
         ),
@@ -201,6 +214,7 @@ def campaign_view(scope: Scope, row: Campaign) -> CampaignView:
         pledged=money(row.pledged_minor),
         held=money(row.held_minor),
         captured=money(row.captured_minor),
+        milestones=[MilestoneTermView(**each) for each in row.milestones] if row.milestones else None,
         workflow_id=workflow_id("campaign", scope, row.id),
     )  # fmt: skip
 

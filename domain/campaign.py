@@ -9,6 +9,7 @@ The rule for captures that fail after success: the campaign stays funded if what
 
     draft → submitted ⇄ changes_requested; submitted → approved → (scheduled) → live ⇄ paused
     live, paused → (waiting_funds) → successful → settling → funded, or failed → refunding → closed_failed
+    funded → completed, when its money is released or returned and its profit period is over (`domain/milestone.py`)
 
 What no reviewer answers, or no owner corrects, before its deadline is rejected; until it is decided, a campaign may be
 canceled. A pause does not stop the clock: a paused campaign is decided at its deadline as any other.
@@ -47,6 +48,7 @@ class CampaignStatus(StrEnum):
     SUCCESSFUL = "successful"
     SETTLING = "settling"
     FUNDED = "funded"
+    COMPLETED = "completed"
     FAILED = "failed"
     CANCELED = "canceled"
     REFUNDING = "refunding"
@@ -68,6 +70,7 @@ CAMPAIGN = Machine(
         _C.WAITING_FUNDS: frozenset({_C.SUCCESSFUL, _C.FAILED, _C.CANCELED}),
         _C.SUCCESSFUL: frozenset({_C.SETTLING}),
         _C.SETTLING: frozenset({_C.FUNDED, _C.FAILED}),
+        _C.FUNDED: frozenset({_C.COMPLETED}),
         _C.FAILED: frozenset({_C.REFUNDING}),
         _C.CANCELED: frozenset({_C.REFUNDING}),
         _C.REFUNDING: frozenset({_C.CLOSED_FAILED}),

@@ -18,9 +18,11 @@ FUNDED = frozenset({_D.PAYING, _D.PARTIALLY_PAID, _D.PAID})
 def check_declaration(status: CampaignStatus, *, record_date: date, today: date) -> None:
     """Refuse a run that cannot be calculated yet. `today` is the tenant's business date.
 
-    Raises Conflict `campaign_not_funded`, and InvalidTerms for a record date that is not over: until then who holds what
-    may still change.
+    Raises Conflict `campaign_completed` and `campaign_not_funded`, and InvalidTerms for a record date that is not over: until
+    then who holds what may still change.
     """
+    if status is CampaignStatus.COMPLETED:
+        raise Conflict("campaign_completed", "A completed campaign distributes nothing more.")
     if status is not CampaignStatus.FUNDED:
         raise Conflict("campaign_not_funded", "Only a funded campaign distributes a profit.")
     if record_date >= today:

@@ -118,6 +118,9 @@ _SAID: Final = {
     "investment_captured": "Invested",
     "investment_refunded": "Money back",
     "reversal": "Correction",
+    "escrow_returned": "Money back",
+    "milestone_returned": "Money back",
+    "proceeds_credited": "Money raised",
 }
 
 

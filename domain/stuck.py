@@ -90,6 +90,8 @@ STEPS: Final = {
     "begin_distribution": "releasing the distribution's money to its lines",
     "pay_distribution_range": "paying a range of lines into wallets",
     "finish_distribution": "holding the distribution's lines against the ledger",
+    "advance_milestones": "applying what is due to a funded campaign's tranches",
+    "return_escrow_range": "returning a range of lines from escrow to their holders",
     "drain_inbox": "processing stored webhooks",
     "send_notifications": "telling the people concerned",
     "advance_clock": "moving the test clock",

@@ -1,7 +1,7 @@
 """Campaigns, their three counters, reviews and updates. The only writer of `pledged`, `held` and `captured` is `shift`."""
 
-from datetime import datetime, timedelta
-from typing import ClassVar
+from datetime import date, datetime, timedelta
+from typing import Any, ClassVar
 
 from psycopg.errors import SerializationFailure, UniqueViolation
 from sqlalchemy import Column, SmallInteger
@@ -19,7 +19,8 @@ class Campaign(Scoped, table=True):
 
     `slug`: its name in addresses, unique in the tenant; the database gives one where none is set. `min_kyc_level`,
     `countries`: who may invest (`domain/eligibility.py`). `go_live_at`: when it went live, or will. `goal_reached_at`: its
-    process was told to close it early. `paused_by`: who.
+    process was told to close it early. `paused_by`: who. `milestones` (null: one tranche), `platform_fee_bps` and `profit_until`
+    (the last day of the promised profit period) say how its money is released: `models/milestone.py`.
     """
 
     __tablename__: ClassVar[str] = "campaigns"
@@ -46,6 +47,9 @@ class Campaign(Scoped, table=True):
     close_when_funded: bool = False
     min_kyc_level: int = Field(default=0, sa_type=SmallInteger)
     countries: list[str] | None = Field(default=None, sa_column=Column(JSONB))
+    milestones: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSONB))
+    platform_fee_bps: int = 0
+    profit_until: date | None = None
     go_live_at: datetime | None = None
     deadline_extensions: int = 0
     goal_reached_at: datetime | None = None

@@ -99,6 +99,7 @@ async def action_time(tx: Tx, due: DueAction) -> datetime | None:
         "settlement": "settlements",
         "distribution": "distributions",
         "payout": "payouts",
+        "milestones": "milestone_plans",
     }
     query = sql.SQL("select next_action_at as at from {} where id = %s").format(
         sql.Identifier(table[due.workflow_noun])
@@ -124,6 +125,7 @@ select noun, id, at from (
     union all select 'settlement', id, next_action_at from settlements where next_action_at <= %(until)s
     union all select 'distribution', id, next_action_at from distributions where next_action_at <= %(until)s
     union all select 'payout', id, next_action_at from payouts where next_action_at <= %(until)s
+    union all select 'milestones', id, next_action_at from milestone_plans where next_action_at <= %(until)s
 ) due where id <> all(%(passed_over)s) order by at, noun, id limit 1
 """
 
@@ -131,13 +133,14 @@ select noun, id, at from (
 _BUSY = """
 select exists (select 1 from settlements where status = 'running' and (next_action_at is null or next_action_at <= %(now)s))
     or exists (select 1 from campaigns c where c.next_action_at is null
-               and c.status not in ('draft', 'rejected', 'funded', 'closed_failed')
+               and c.status not in ('draft', 'rejected', 'funded', 'completed', 'closed_failed')
                and not exists (select 1 from settlements s where s.campaign_id = c.id and s.status = 'running'))
     or exists (select 1 from payments where status = 'created' and next_action_at is null)
     or exists (select 1 from refunds where status = 'requested')
     or exists (select 1 from distributions where status in ('calculating', 'approved', 'paying')
                or (status = 'funding' and next_action_at is null))
     or exists (select 1 from payouts where status in ('approved', 'sending') and next_action_at is null)
+    or exists (select 1 from milestone_plans where status = 'working')
     or exists (select 1 from beneficiaries where status = 'pending')
     or exists (select 1 from outbox where delivered_at is null) as busy
 """

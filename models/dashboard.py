@@ -46,6 +46,12 @@ select 'decision', i.campaign_id, c.title, c.deadline_at, sum(i.amount_minor)::b
  where i.investor_id = %(user)s and i.status = 'held' and c.status in ('live', 'paused', 'waiting_funds')
  group by i.campaign_id, c.title, c.deadline_at, i.currency
 union all
+select 'vote', v.campaign_id, c.title, v.closes_at, h.weight_minor, c.currency
+  from milestone_holders h
+  join milestone_votes v on (v.tenant_id, v.mode, v.id) = (h.tenant_id, h.mode, h.vote_id)
+  join campaigns c on (c.tenant_id, c.mode, c.id) = (v.tenant_id, v.mode, v.campaign_id)
+ where h.holder_id = %(user)s and h.may_vote and v.outcome is null
+union all
 select 'distribution', d.campaign_id, c.title, null, l.net_minor, d.currency
   from distribution_lines l
   join distributions d on (d.tenant_id, d.mode, d.id) = (l.tenant_id, l.mode, l.distribution_id)
@@ -54,19 +60,38 @@ select 'distribution', d.campaign_id, c.title, null, l.net_minor, d.currency
    and d.status in ('approved', 'funding', 'paying', 'partially_paid') and l.status in ('calculated', 'queued', 'held', 'failed')
  order by at nulls last, campaign_id limit %(limit)s
 """
-_OWNED: Final = """
+# Released and neither in the wallet nor sent nor on its way (`models.milestone.is_sent`).
+_UNSENT: Final = """case when t.status = 'released' and t.credited_at is null and
+    (p.id is null or p.status in ('failed', 'canceled', 'rejected', 'returned')) then t.amount_minor - t.fee_minor else 0 end"""
+_PAYOUT: Final = "left join payouts p on (p.tenant_id, p.mode, p.id) = (t.tenant_id, t.mode, t.payout_id)"
+_OWNED: Final = f"""
 select c.id, c.title, c.status, c.currency, c.goal_minor, c.pledged_minor, c.held_minor, c.captured_minor, c.deadline_at,
-       s.investors, s.sources
+       s.investors, s.sources, coalesce(r.in_escrow, c.captured_minor) as in_escrow_minor,
+       coalesce(r.released, 0) as released_minor, coalesce(r.returned, 0) as returned_minor, coalesce(r.unsent, 0) as unsent_minor
   from campaigns c
  cross join lateral (
+       select sum(case when t.status in ('released', 'returned') then 0 else t.amount_minor end)::bigint as in_escrow,
+              sum(case when t.status = 'released' then t.amount_minor else 0 end)::bigint as released,
+              sum(case when t.status = 'returned' then t.amount_minor else 0 end)::bigint as returned,
+              sum({_UNSENT})::bigint as unsent
+         from tranches t {_PAYOUT}
+        where (t.tenant_id, t.mode, t.campaign_id) = (c.tenant_id, c.mode, c.id)) r
+ cross join lateral (
        select coalesce(sum(g.investors), 0)::int as investors,
-              coalesce(jsonb_object_agg(g.provider, g.minor) filter (where g.provider is not null), '{}') as sources
+              coalesce(jsonb_object_agg(g.provider, g.minor) filter (where g.provider is not null), '{{}}') as sources
          from (select i.provider, count(distinct i.investor_id) as investors, sum(i.amount_minor) as minor
                  from investments i
                 where (i.tenant_id, i.mode, i.campaign_id) = (c.tenant_id, c.mode, c.id) and i.status in ('held', 'captured')
                 group by i.provider) g) s
  where c.owner_id = %(user)s order by c.created_at desc, c.id desc limit %(limit)s
-"""
+"""  # noqa: S608 - constant text
+_TRANCHES: Final = f"""
+select c.id as campaign_id, c.title as campaign, t.number, t.title, t.status, t.due_at, t.amount_minor, t.currency,
+       {_UNSENT} as unsent_minor
+  from campaigns c join tranches t on (t.tenant_id, t.mode, t.campaign_id) = (c.tenant_id, c.mode, c.id) {_PAYOUT}
+ where c.owner_id = %(user)s and (t.status not in ('released', 'returned') or {_UNSENT} > 0)
+ order by t.due_at nulls last, c.id, t.number limit %(limit)s
+"""  # noqa: S608 - constant text
 _OBLIGATIONS: Final = """
 select d.id, d.campaign_id, c.title, d.status, d.currency, d.share_minor + d.added_minor as minor, d.period_end
   from distributions d
@@ -101,13 +126,18 @@ async def campaigns_of(tx: Tx, user_id: str) -> list[dict[str, Any]]:
 
 
 async def upcoming_of(tx: Tx, user_id: str) -> list[dict[str, Any]]:
-    """What will happen to the user's money: payments to finish, decisions, distributions. Soonest first."""
+    """What will happen to the user's money: payments to finish, decisions, votes, distributions. Soonest first."""
     return await (await tx.execute(_UPCOMING, {"user": user_id, "limit": MAX_CAMPAIGNS})).fetchall()
 
 
 async def owned_by(tx: Tx, user_id: str) -> list[dict[str, Any]]:
     """The user's campaigns: counters, investors whose money counts, and how much came from which source."""
     return await (await tx.execute(_OWNED, {"user": user_id, "limit": MAX_CAMPAIGNS})).fetchall()
+
+
+async def tranches_of(tx: Tx, user_id: str) -> list[dict[str, Any]]:
+    """The tranches of the user's campaigns that still want something: not released or returned, or not sent. Soonest first."""
+    return await (await tx.execute(_TRANCHES, {"user": user_id, "limit": MAX_CAMPAIGNS})).fetchall()
 
 
 async def obligations_of(tx: Tx, user_id: str) -> list[dict[str, Any]]:

@@ -77,6 +77,13 @@ select i.id, i.campaign_id, i.currency, s.at, s.seq, s.event,
         where (t.tenant_id, t.mode, t.entity_id) = (i.tenant_id, i.mode, i.id)
           and t.event in ('investment_captured', 'investment_refunded', 'investment_charged_back')) s
  where i.investor_id = %(holder)s and s.event is distinct from s.before
+union all
+select h.vote_id, v.campaign_id, c.currency, h.credited_at, h.line_no, 'milestone_returned', h.share_minor
+  from milestone_holders h
+  join milestone_votes v on (v.tenant_id, v.mode, v.id) = (h.tenant_id, h.mode, h.vote_id)
+  join campaigns c on (c.tenant_id, c.mode, c.id) = (v.tenant_id, v.mode, v.campaign_id)
+ where h.holder_id = %(holder)s and h.status = 'credited'
 """
-"""When the holder's money went into which campaign (negative) and came back. A refund that failed leaves it where it was:
-the pledge is captured once more in its timeline, and not a second time here."""
+"""When the holder's money went into which campaign (negative) and came back, from a pledge or, under the vote's id, from what a
+missed milestone left. A refund that failed leaves it where it was: the pledge is captured once more in its timeline, and not
+a second time here."""

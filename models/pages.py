@@ -86,6 +86,7 @@ CAMPAIGN: Final = f"""x.id, x.slug, x.owner_id, x.title, x.description, x.kind, 
     case when x.max_per_investor_minor > 0 then {_money("max_per_investor_minor")} end as max_per_investor,
     {_money("pledged_minor")} as pledged, {_money("held_minor")} as held, {_money("captured_minor")} as captured,
     x.profit_share_bps, x.success_floor_bps, x.waiting_seconds, x.close_when_funded, x.min_kyc_level, x.countries,
+    x.milestones, x.platform_fee_bps, x.profit_until,
     {time_text("x.go_live_at")} as go_live_at, {time_text("x.deadline_at")} as deadline_at, x.deadline_extensions,
     {time_text("x.verified_at")} as verified_at, x.blocked_reason, {time_text("x.next_action_at")} as next_action_at,
     {_workflow("campaign", "x")} as workflow_id, {time_text("x.created_at")} as created_at"""

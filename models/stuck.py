@@ -91,10 +91,13 @@ with things as (
      where next_action_at is not null and status = 'running'
     union all
     select tenant_id, mode, 'campaign', id, next_action_at, status, %(late)s from campaigns
-     where next_action_at is not null and status not in ('funded', 'closed_failed', 'rejected')
+     where next_action_at is not null and status not in ('funded', 'completed', 'closed_failed', 'rejected')
     union all
     select tenant_id, mode, 'distribution', id, next_action_at, status, %(late)s from distributions
      where next_action_at is not null and status = 'funding'
+    union all
+    select tenant_id, mode, 'milestones', id, next_action_at, status, %(late)s from milestone_plans
+     where next_action_at is not null
 )
 select t.tenant_id, t.mode, t.noun, t.id as subject, null as workflow_id, t.next_action_at as since, t.status as code,
        null::int as attempts, count(*) over () as total

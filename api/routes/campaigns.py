@@ -30,6 +30,7 @@ from domain.errors import Conflict, InvalidRequest
 from models import pages
 from models.base import move, update
 from models.campaign import Campaign, add_campaign, delete_draft, rename
+from models.milestone import tenant_fee_bps
 
 router = api_router(prefix="/v1", tags=["campaigns"])
 _C = CampaignStatus
@@ -51,6 +52,7 @@ async def create_campaign(
             owner_id=principal.user_id,
             status=_C.DRAFT if body.draft else _C.SUBMITTED,
             created_at=unit.as_of,
+            platform_fee_bps=await tenant_fee_bps(unit.tx),
             **columns(body),
         )
         await add_campaign(unit.tx, campaign)

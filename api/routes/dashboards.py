@@ -20,6 +20,7 @@ from api.views import MoneyView
 from domain.campaign import CampaignStatus, progress_bps
 from domain.dashboard import Flow, Performance, performance
 from domain.errors import NotFound
+from domain.milestone import TrancheStatus
 from infra.database import Database, Tx
 from models import dashboard
 from models.clock import business_date, business_now
@@ -52,7 +53,8 @@ class HoldingPerformanceView(PerformanceView):
 
 
 class UpcomingView(BaseModel):
-    """What will happen: a `payment` to finish, the `decision` on a held pledge, a `distribution`. `at` null: not dated."""
+    """What will happen: a `payment` to finish, the `decision` on a held pledge, a `vote` on a missed milestone, a
+    `distribution`. `at` null: not dated."""
 
     kind: str
     campaign_id: str
@@ -62,7 +64,11 @@ class UpcomingView(BaseModel):
 
 
 class OwnedView(BaseModel):
-    """One campaign of the owner. `sources`: held and captured money by where it was paid from."""
+    """One campaign of the owner. `sources`: held and captured money by where it was paid from.
+
+    Of what was captured: `in_escrow`, `released` to the owner, `returned` to investors; `unsent` is released, less the fee, and
+    neither sent nor in the wallet.
+    """
 
     campaign_id: str
     title: str
@@ -71,6 +77,10 @@ class OwnedView(BaseModel):
     pledged: MoneyView
     held: MoneyView
     captured: MoneyView
+    in_escrow: MoneyView
+    released: MoneyView
+    returned: MoneyView
+    unsent: MoneyView
     progress_bps: int
     investors: int
     sources: dict[str, int]
@@ -88,6 +98,19 @@ class ObligationView(BaseModel):
     period_end: date
 
 
+class OpenTrancheView(BaseModel):
+    """A part of a funded campaign's money that wants something: evidence, a review, a vote, or to be sent (`unsent`)."""
+
+    campaign_id: str
+    campaign: str
+    number: int
+    title: str
+    status: TrancheStatus
+    due_at: datetime | None
+    amount: MoneyView
+    unsent: MoneyView
+
+
 class DashboardView(BaseModel):
     """A person's dashboard. `totals` by currency; `holdings` and `campaigns` newest first, at most 200 of each."""
 
@@ -97,6 +120,7 @@ class DashboardView(BaseModel):
     holdings: list[HoldingPerformanceView]
     upcoming: list[UpcomingView]
     campaigns: list[OwnedView]
+    tranches: list[OpenTrancheView]
     obligations: list[ObligationView]
 
 
@@ -152,6 +176,9 @@ def _holdings(flows: Iterable[Flow], campaigns: list[dict[str, Any]], today: dat
     ]
 
 
+_OWNED_MONEY = ("goal", "pledged", "held", "captured", "in_escrow", "released", "returned", "unsent")
+
+
 def _owned(row: dict[str, Any]) -> OwnedView:
     def money(name: str) -> MoneyView:
         return MoneyView(amount=row[f"{name}_minor"], currency=row["currency"])
@@ -159,7 +186,7 @@ def _owned(row: dict[str, Any]) -> OwnedView:
     return OwnedView(
         campaign_id=row["id"],
         **{name: row[name] for name in ("title", "status", "investors", "sources", "deadline_at")},
-        **{name: money(name) for name in ("goal", "pledged", "held", "captured")},
+        **{name: money(name) for name in _OWNED_MONEY},
         progress_bps=progress_bps(row["held_minor"] + row["captured_minor"], row["goal_minor"]),
     )
 
@@ -174,6 +201,7 @@ class _Facts:
     campaigns: list[dict[str, Any]]
     upcoming: list[dict[str, Any]]
     owned: list[dict[str, Any]]
+    tranches: list[dict[str, Any]]
     obligations: list[dict[str, Any]]
 
 
@@ -187,6 +215,7 @@ async def _read(tx: Tx, user_id: str) -> _Facts:
         campaigns=await dashboard.campaigns_of(tx, user_id),
         upcoming=await dashboard.upcoming_of(tx, user_id),
         owned=await dashboard.owned_by(tx, user_id),
+        tranches=await dashboard.tranches_of(tx, user_id),
         obligations=await dashboard.obligations_of(tx, user_id),
     )
 
@@ -206,6 +235,14 @@ def _dashboard(user_id: str, facts: _Facts) -> DashboardView:
             for row in facts.upcoming
         ],
         campaigns=[_owned(row) for row in facts.owned],
+        tranches=[
+            OpenTrancheView(
+                **{name: row[name] for name in ("campaign_id", "campaign", "number", "title", "status", "due_at")},
+                amount=MoneyView(amount=row["amount_minor"], currency=row["currency"]),
+                unsent=MoneyView(amount=row["unsent_minor"], currency=row["currency"]),
+            )
+            for row in facts.tranches
+        ],
         obligations=[
             ObligationView(
                 distribution_id=row["id"], campaign_id=row["campaign_id"], campaign=row["title"], status=row["status"],

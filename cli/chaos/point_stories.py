@@ -200,6 +200,32 @@ async def shared_out(world: World) -> None:
     await _kept(world, stripe=[_HELD, _PAGE, _PROFIT])
 
 
+@drives("advance_milestones", "return_escrow_range")
+async def given_back(world: World) -> None:
+    """A funded campaign misses its milestone for the third time: what was not released goes back, each unit once."""
+    await world.start_clock()
+    owner, ada, bem = await world.person("business_owner"), await world.person(), await world.person()
+    parts = [{"title": part, "share_bps": 5_000, "due_days": days} for part, days in (("Oven", 1), ("Bread", 40))]
+    campaign = await world.campaign("keep_what_you_raise", goal=_HELD + _PAGE, days=1, owner=owner, milestones=parts)
+    for who, amount in ((ada, _HELD), (bem, _PAGE)):
+        await _until(world, who, await world.invest(who, campaign, amount, "stripe", instrument=CARD), "captured")
+    await _decided(world, campaign, "funded", days=2)
+    at = f"/v1/campaigns/{campaign}/milestones"
+    await owner.post(f"{at}/2/evidence", {"evidence": "Bread.", "destination": "wallet"})
+    await world.admin.post(f"/v1/admin{at.removeprefix('/v1')}/2/approve")
+    for _ in range(3):
+        await world.advance(days=45)
+
+    async def back() -> list[str]:
+        return [each["status"] for each in (await owner.get(at))["tranches"]]
+
+    await world.until_true(back, lambda seen: seen == ["returned", "released"], "it goes back", PATIENCE_SECONDS)
+    for who, share in ((owner, (_HELD + _PAGE) // 2), (ada, _HELD // 2), (bem, _PAGE // 2)):
+        found = sum(each["available"] for each in await who.get("/v1/wallet"))
+        expect(found == share, f"the wallet holds {found}, not {share}")
+    await _kept(world, stripe=[_HELD, _PAGE])
+
+
 @drives("verify_beneficiary", "advance_payout")
 async def paid_out(world: World) -> None:
     """A wallet's money is sent to its owner's account at a bank, once, whoever dies over it."""

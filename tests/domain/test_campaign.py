@@ -112,6 +112,7 @@ MOVES = {
     C.WAITING_FUNDS: {C.SUCCESSFUL, C.FAILED, C.CANCELED},
     C.SUCCESSFUL: {C.SETTLING},
     C.SETTLING: {C.FUNDED, C.FAILED},
+    C.FUNDED: {C.COMPLETED},
     C.FAILED: {C.REFUNDING},
     C.CANCELED: {C.REFUNDING},
     C.REFUNDING: {C.CLOSED_FAILED},
@@ -121,7 +122,7 @@ MOVES = {
 def test_what_may_follow_what() -> None:
     for source in C:
         assert {target for target in C if CAMPAIGN.allows(source, target)} == MOVES.get(source, set()), source
-    assert {state for state in C if CAMPAIGN.is_terminal(state)} == {C.REJECTED, C.FUNDED, C.CLOSED_FAILED}
+    assert {state for state in C if CAMPAIGN.is_terminal(state)} == {C.REJECTED, C.COMPLETED, C.CLOSED_FAILED}
 
 
 @pytest.mark.parametrize("status", C)

@@ -87,6 +87,16 @@ async def test_a_payout_is_crashed_at_every_step(stack: Stack, temporal: Client,
     await _judged(worlds, temporal)
 
 
+@pytest.mark.timeout(600)
+async def test_a_return_of_escrow_is_crashed_at_every_step(stack: Stack, temporal: Client, no_worker: None) -> None:
+    """A missed milestone's money goes back once, whatever is done and not reported, or rolled back."""
+    commits = [Point(Kind.COMMIT, str(3 * number), [*Moment][number % 2]) for number in range(1, 16)]
+    strikes = Strikes([*commits, *both(Kind.ACTIVITY, ["advance_milestones", "return_escrow_range"])])
+    worlds = await _told(stack, strikes, ("given_back",))
+    assert [str(point) for point in strikes.missed] == []
+    await _judged(worlds, temporal)
+
+
 @activity.defn
 async def pay_out_dividends() -> None:
     """An activity somebody adds, and tells no story of."""

@@ -10,6 +10,7 @@ from tests.replay.golden import CONTINUED, Facts
 from tests.stories import test_canceling as canceling
 from tests.stories import test_distributions as distributions
 from tests.stories import test_lifecycle as lifecycle
+from tests.stories import test_milestones as milestones
 from tests.stories import test_paying as paying
 from tests.stories import test_payouts as payouts
 from tests.stories import test_retrying_lines as retrying
@@ -23,7 +24,8 @@ PAYMENT, INVESTMENT, CAMPAIGN = "PaymentWorkflow", "InvestmentWorkflow", "Campai
 SETTLEMENT, REFUND, INBOX, CLOCK = "SettlementWorkflow", "RefundWorkflow", "InboxWorkflow", "ClockWorkflow"
 NOTICES, DISTRIBUTION = "NoticesWorkflow", "DistributionWorkflow"
 PAYOUT, BENEFICIARY = "PayoutWorkflow", "BeneficiaryWorkflow"
-MOST_PATHS_NEEDED = {PAYMENT: 5, INVESTMENT: 5, CAMPAIGN: 5, PAYOUT: 5}
+MILESTONE = "MilestoneWorkflow"
+MOST_PATHS_NEEDED = {PAYMENT: 5, INVESTMENT: 5, CAMPAIGN: 5, PAYOUT: 5, MILESTONE: 5}
 """The workflows money waits in; all others need one path at least."""
 
 
@@ -50,6 +52,11 @@ def resumed(*results: str) -> Callable[[Facts], bool]:
 def signaled(*names: str) -> Callable[[Facts], bool]:
     """Heard one of these."""
     return lambda facts: bool({*names} & {*facts.signals})
+
+
+def returned(ranges: int) -> Callable[[Facts], bool]:
+    """Gave money back, in so many ranges."""
+    return lambda facts: facts.activities.count("return_escrow_range") == ranges
 
 
 async def a_campaign_is_rejected(world: Stage) -> None:
@@ -158,6 +165,11 @@ WALKS = (
     Walk(DISTRIBUTION, "waited_for_its_money", distributions.unfunded_it_waits, lambda f: f.timers > 0),
     Walk(DISTRIBUTION, "sent_back_then_canceled", distributions.sent_back_then_canceled, ends("canceled")),
     Walk(DISTRIBUTION, "held_line", distributions.a_held_line_is_let_go, ends("partially_paid")),
+    Walk(MILESTONE, "completed", milestones.three_tranches_to_completed, ends("completed")),
+    Walk(MILESTONE, "voted_and_returned", milestones.missed_and_the_rest_goes_back, returned(1)),
+    Walk(MILESTONE, "given_time_then_returned", milestones.missed_then_given_more_time, returned(1)),
+    Walk(MILESTONE, "ended_by_a_command", milestones.missed_and_the_rest_goes_back, ends("completed")),
+    Walk(MILESTONE, "nothing_to_keep", milestones.a_failed_payout_is_sent_again, lambda f: f.timers == 0),
     Walk(CLOCK, "past_a_deadline", settling.a_failed_capture_above_the_floor, lambda f: True),
 )
 """Paths of the stack as it is."""
