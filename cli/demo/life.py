@@ -1,4 +1,4 @@
-"""A campaign's whole life: reviewed, funded, its profit shared out twice, and money withdrawn to a bank."""
+"""A campaign's whole life: reviewed, funded, its money released, its profit shared out twice, money withdrawn, completed."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -13,6 +13,10 @@ _CARD_PAYS, _WALLET_PAYS = 400_000, 200_000
 _PROFIT, _SHARE = 150_000, 60_000
 """A quarter's declared profit, and the two fifths of it that are distributed."""
 _WITHDRAWN = 50_000
+_MILESTONES: Final[list[Json]] = [
+    {"title": "The oven is paid for", "share_bps": 7_000, "due_days": 20},
+    {"title": "The first bread", "share_bps": 3_000, "due_days": 60},
+]
 
 
 @story("campaign.whole_life")
@@ -32,6 +36,7 @@ async def whole_life(world: World) -> None:
     await world.advance(days=31)
     await world.until(owner, f"/v1/campaigns/{campaign}", "funded")
     await owner.post(f"/v1/campaigns/{campaign}/updates", {"title": "It bakes", "body": "The second oven is hot."})
+    await _released(world, owner, campaign)
     for _ in range(2):
         await _quarter(world, owner, campaign)
     earned = 2 * _SHARE * _CARD_PAYS // (_CARD_PAYS + _WALLET_PAYS)
@@ -40,13 +45,15 @@ async def whole_life(world: World) -> None:
     expect(float(figures["yearly_return"]) > 0, f"a gain without a yearly return: {figures}")
     await _withdraw(world, ada)
     await _statement(world, ada, began, closing=earned - _WITHDRAWN)
+    ended = await owner.post(f"/v1/campaigns/{campaign}/complete")
+    expect(ended["status"] == "completed", f"the campaign is {ended['status']}, not completed")
 
 
 async def _approved(world: World, owner: Person, began: datetime) -> str:
     """Drafted, handed in, sent back, mended, handed in again and approved."""
     body = {"title": "Mama Kemi Bakery", "description": "An oven.", "kind": "all_or_nothing", "draft": True,
             "goal": {"amount": _CARD_PAYS + _WALLET_PAYS, "currency": "NGN"}, "profit_share_bps": 4_000,
-            "min_kyc_level": 2, "deadline_at": (began + timedelta(days=30)).isoformat()}  # fmt: skip
+            "min_kyc_level": 2, "milestones": _MILESTONES, "deadline_at": (began + timedelta(days=30)).isoformat()}  # fmt: skip
     made = await owner.post("/v1/campaigns", body)
     world.workflow_ids.append(made["workflow_id"])
     path, review = f"/v1/campaigns/{made['id']}", f"/v1/admin/campaigns/{made['id']}/verify"
@@ -58,6 +65,20 @@ async def _approved(world: World, owner: Person, began: datetime) -> str:
     await world.admin.post(review, {"decision": "approve"})
     await world.until(owner, path, "live")
     return str(made["id"])
+
+
+async def _released(world: World, owner: Person, campaign: str) -> None:
+    """Each milestone with its evidence and an administrator's approval; the money is in the owner's wallet."""
+    for number in range(1, len(_MILESTONES) + 1):
+        evidence = {"evidence": "A photograph and the invoice.", "destination": "wallet"}
+        await owner.post(f"/v1/campaigns/{campaign}/milestones/{number}/evidence", evidence)
+        await world.admin.post(f"/v1/admin/campaigns/{campaign}/milestones/{number}/approve")
+    seen = await owner.get(f"/v1/campaigns/{campaign}/milestones")
+    world.workflow_ids.append(seen["workflow_id"])
+    released, raised = seen["released"]["amount"], _CARD_PAYS + _WALLET_PAYS
+    expect(released == raised, f"{released} are released, not {raised}")
+    found = sum(each["available"] for each in await owner.get("/v1/wallet"))
+    expect(found == raised, f"the owner's wallet holds {found}, not {raised}")
 
 
 async def _quarter(world: World, owner: Person, campaign: str) -> None:
