@@ -130,8 +130,8 @@ class _Advance:
             if each.status is _T.MISSED and decided is not None and decided.outcome is not None:
                 await (self._extend if decided.outcome is VoteChoice.EXTEND else self._begin_return)(each, decided)
         returning = next((vote for vote in self._votes if vote.pot_minor), None)
-        if returning is not None and any(each.status is _T.RETURNING for each in self._tranches):
-            if await milestone_vote.any_queued(self._tx, returning.id):
+        if any(each.status is _T.RETURNING for each in self._tranches):
+            if returning is not None and await milestone_vote.any_queued(self._tx, returning.id):
                 return self._progress(_S.RETURN, vote=returning)
             await self._end_return(returning)
         return await self._wait(await self._complete_or_when())
@@ -184,11 +184,13 @@ class _Advance:
         )  # fmt: skip
         await self._announce(f"{vote.id}/returning")
 
-    async def _end_return(self, vote: MilestoneVote) -> None:
+    async def _end_return(self, vote: MilestoneVote | None) -> None:
+        """All lines are paid; without a vote that has any, there was not a unit to return."""
         for each in self._tranches:
             if each.status is _T.RETURNING:
                 await move_tranche(self._tx, self._scope, each, _T.RETURNED, self._as_of)
-        await self._announce(f"{vote.id}/returned", subject=vote.id)
+        if vote is not None:
+            await self._announce(f"{vote.id}/returned", subject=vote.id)
 
     async def _complete_or_when(self) -> datetime | None:
         """Complete the campaign when its profit period is over; else when something is due next, if anything is."""

@@ -88,6 +88,7 @@ async def _milestone(world: World, owner: Person, campaign: str, number: int, ba
     await owner.post(f"/v1/{at}/evidence", {"evidence": "The invoice, and a picture.", "destination": bank})
     released = await world.admin.post(f"/v1/admin/{at}/approve")
     payout = released["tranches"][number - 1]["payout"]
+    world.workflow_ids.append(released["workflow_id"])
     await world.until(owner, f"/v1/payouts/{payout['id']}", "succeeded")
     await _sent(world, *_PARTS[:number])
 

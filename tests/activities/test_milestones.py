@@ -178,3 +178,16 @@ async def test_nothing_goes_back_twice(raised: Raised) -> None:
                  where event = 'escrow_returned' and tenant_id = %s"""
     assert raised.rows(booked, raised.holders.scope.tenant_id) == [(3, 1_000_003)]
     assert raised.rows("select count(*)::int from milestone_votes") == [(1,)]
+
+
+async def test_where_not_a_unit_is_left_there_is_nothing_to_pay(
+    database: Database, scope: Scope, owner_url: str
+) -> None:
+    """One unit was raised: the larger part has it, and was released."""
+    raised = await Raised.make(database, scope, owner_url, 1)
+    await raised.advance(NOW)
+    assert raised.rows("select amount_minor from tranches order by number") == [(0,), (1,)]
+    raised.rows("update tranches set status = 'released', released_at = now() where number = 2")
+    raised.rows("update tranches set extensions = %s", MAX_EXTENSIONS)
+    progress = await raised.advance(MISSED)
+    assert (progress.step, raised.statuses()) == (_S.DONE, ["returned", "released"])

@@ -1,5 +1,6 @@
 """The release of a campaign's money at the edge, without Temporal: who may ask, what is refused, and what refusals leave."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -310,3 +311,20 @@ async def test_the_owners_dashboard_shows_where_the_money_is(edge: Edge) -> None
     assert await seen() == (released, [(1, "released", 356_400), (2, "open", 0)])
     await raised.post(raised.owner, "payouts", {"destination": "wallet"}, number=None)
     assert await seen() == ({**released, "unsent": 0}, [(2, "open", 0)])
+
+
+async def test_of_many_who_release_at_once_one_does(edge: Edge) -> None:
+    """Twelve requests with keys of their own: the money leaves the escrow once, and goes one way."""
+    plain, staged = await Raised.make(edge, None), await Raised.make(edge)
+    mine = await payee(edge, plain.owner)
+    bodies = [{"destination": mine if turn % 2 else "wallet"} for turn in range(12)]
+    answers = await asyncio.gather(*(plain.post(plain.owner, "payouts", body, number=None) for body in bodies))
+    assert sorted(each.status_code for each in answers) == [202] + [409] * 11
+    assert {each.json()["code"] for each in answers if each.status_code == 409} == {"tranche_released"}
+    assert plain.balance(f"escrow:{plain.id}:NGN") == 0
+    await staged.post(staged.owner, "evidence", EVIDENCE)
+    verbs = [("admin/approve", None), ("admin/reject", {"note": "No."})] * 6
+    answers = await asyncio.gather(*(staged.post(staged.admin, verb, body) for verb, body in verbs))
+    assert [each.status_code < 400 for each in answers].count(True) == 1
+    first = (await staged.seen())["tranches"][0]["status"]
+    assert (staged.balance(f"escrow:{staged.id}:NGN"), first) in ((540_000, "released"), (RAISED, "open"))
