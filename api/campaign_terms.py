@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from api.commands import Unit
 from api.envelope import Amount, Currency, LongText, ShortText, StrictModel, Timestamp
@@ -10,6 +10,7 @@ from api.policy import authorize
 from contracts.campaign import CampaignInput
 from contracts.ids import workflow_id
 from contracts.visibility import ENTITY
+from domain.business import Category, countries
 from domain.campaign import CampaignKind, check_first_deadline
 from domain.eligibility import MAX_KYC_LEVEL
 from domain.errors import InvalidRequest, NotFound
@@ -22,10 +23,22 @@ Bps = Annotated[int, Field(ge=0, le=10_000)]
 KycLevel = Annotated[int, Field(ge=0, le=MAX_KYC_LEVEL)]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 Countries = Annotated[list[Country], Field(min_length=1, max_length=250)]
+
+
+def _known(code: str) -> str:
+    if code not in countries():
+        raise ValueError("not a country of ISO 3166-1")
+    return code
+
+
+Home = Annotated[str, Field(json_schema_extra={"enum": sorted(countries())}), AfterValidator(_known)]
+"""Where the business is: ISO 3166-1 alpha-2, and nothing else."""
+Trade = Annotated[Category, Field(strict=False)]
+"""What the business does; a text on the wire."""
 WaitingSeconds = Annotated[int, Field(ge=0, le=2_592_000)]
 TEXTS: Final = frozenset({"title", "description"})
 """What may be edited once a campaign is approved."""
-_MAY_BE_NULL: Final = frozenset({"max_per_investor", "countries"})
+_MAY_BE_NULL: Final = frozenset({"max_per_investor", "countries", "category", "country"})
 
 
 class MoneyBody(StrictModel):
@@ -41,7 +54,7 @@ class CampaignTerms(StrictModel):
     `cap` defaults to the goal; `min_ticket` to one minor unit. `success_floor_bps`: the part of the goal that must really
     be captured for the campaign to stay funded (see the README's rule). `waiting_seconds`: how long after the deadline
     slow money may still arrive. `close_when_funded`: it ends as soon as held and captured money reach the goal.
-    `min_kyc_level`, `countries`: who may invest; without countries, from anywhere.
+    `min_kyc_level`, `countries`: who may invest; without countries, from anywhere. `category`, `country`: of the business.
     """
 
     title: ShortText
@@ -58,6 +71,8 @@ class CampaignTerms(StrictModel):
     close_when_funded: bool = False
     min_kyc_level: KycLevel = 0
     countries: Countries | None = None
+    category: Trade | None = None
+    country: Home | None = None
 
 
 class CampaignRequest(CampaignTerms):
@@ -67,7 +82,8 @@ class CampaignRequest(CampaignTerms):
 
 
 class CampaignEdit(StrictModel):
-    """The terms that change; what is left out stays. Null is no limit (`max_per_investor`) or anywhere (`countries`)."""
+    """The terms that change; what is left out stays. Null is no limit (`max_per_investor`), anywhere (`countries`), or not
+    said (`category`, `country`)."""
 
     title: ShortText | None = None
     description: LongText | None = None
@@ -83,9 +99,11 @@ class CampaignEdit(StrictModel):
     close_when_funded: bool | None = None
     min_kyc_level: KycLevel | None = None
     countries: Countries | None = None
+    category: Trade | None = None
+    country: Home | None = None
 
     def given(self) -> dict[str, Any]:
-        """The terms to change, by name. Null is a value for two of them only."""
+        """The terms to change, by name. Null is a value for four of them only."""
         return {
             name: getattr(self, name)
             for name in type(self).model_fields
@@ -133,6 +151,8 @@ def columns(terms: CampaignTerms) -> dict[str, Any]:
         "close_when_funded": terms.close_when_funded,
         "min_kyc_level": terms.min_kyc_level,
         "countries": sorted(set(terms.countries)) if terms.countries else None,
+        "category": terms.category,
+        "country": terms.country,
     }
 
 
@@ -158,6 +178,8 @@ def edited(row: Campaign, changes: dict[str, Any]) -> CampaignTerms:
         "close_when_funded": row.close_when_funded,
         "min_kyc_level": row.min_kyc_level,
         "countries": row.countries,
+        "category": row.category,
+        "country": row.country,
     }
     return CampaignTerms.model_construct(**terms | changes)
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from contracts.base import Scope
 from contracts.ids import workflow_id
 from contracts.payment import NextAction
+from domain.business import Category
 from domain.campaign import CampaignKind, CampaignStatus
 from domain.investment import InvestmentStatus
 from domain.payment import WALLET, PaymentStatus
@@ -80,6 +81,8 @@ class CampaignView(BaseModel):
     close_when_funded: bool
     min_kyc_level: int
     countries: list[str] | None
+    category: Category | None
+    country: str | None
     go_live_at: datetime | None
     deadline_at: datetime
     deadline_extensions: int
@@ -190,7 +193,8 @@ def campaign_view(scope: Scope, row: Campaign) -> CampaignView:
         **row.model_dump(
             include={
                 "id", "slug", "owner_id", "title", "description", "kind", "status", "profit_share_bps", "success_floor_bps",
-                "waiting_seconds", "close_when_funded", "min_kyc_level", "countries", "go_live_at", "deadline_at",
+                "waiting_seconds", "close_when_funded", "min_kyc_level", "countries", "category", "country", "go_live_at",
+                "deadline_at",
                 "deadline_extensions", "verified_at", "blocked_reason", "next_action_at", "created_at",
             }
         ),

@@ -8,6 +8,7 @@ from sqlalchemy import Column, SmallInteger
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
+from domain.business import Category
 from domain.campaign import TAKES_MONEY, CampaignKind, CampaignStatus, Funding, slugs
 from domain.investment import Bucket
 from infra.database import Tx
@@ -18,8 +19,8 @@ class Campaign(Scoped, table=True):
     """A campaign. Amounts in minor units of `currency`, shares in basis points, instants in UTC.
 
     `slug`: its name in addresses, unique in the tenant; the database gives one where none is set. `min_kyc_level`,
-    `countries`: who may invest (`domain/eligibility.py`). `go_live_at`: when it went live, or will. `goal_reached_at`: its
-    process was told to close it early. `paused_by`: who.
+    `countries`: who may invest (`domain/eligibility.py`). `category`, `country`: the business's. `go_live_at`: when it
+    went live, or will. `goal_reached_at`: its process was told to close it early. `paused_by`: who.
     """
 
     __tablename__: ClassVar[str] = "campaigns"
@@ -46,6 +47,8 @@ class Campaign(Scoped, table=True):
     close_when_funded: bool = False
     min_kyc_level: int = Field(default=0, sa_type=SmallInteger)
     countries: list[str] | None = Field(default=None, sa_column=Column(JSONB))
+    category: Category | None = None
+    country: str | None = None
     go_live_at: datetime | None = None
     deadline_extensions: int = 0
     goal_reached_at: datetime | None = None

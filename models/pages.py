@@ -86,6 +86,7 @@ CAMPAIGN: Final = f"""x.id, x.slug, x.owner_id, x.title, x.description, x.kind, 
     case when x.max_per_investor_minor > 0 then {_money("max_per_investor_minor")} end as max_per_investor,
     {_money("pledged_minor")} as pledged, {_money("held_minor")} as held, {_money("captured_minor")} as captured,
     x.profit_share_bps, x.success_floor_bps, x.waiting_seconds, x.close_when_funded, x.min_kyc_level, x.countries,
+    x.category, x.country,
     {time_text("x.go_live_at")} as go_live_at, {time_text("x.deadline_at")} as deadline_at, x.deadline_extensions,
     {time_text("x.verified_at")} as verified_at, x.blocked_reason, {time_text("x.next_action_at")} as next_action_at,
     {_workflow("campaign", "x")} as workflow_id, {time_text("x.created_at")} as created_at"""
@@ -93,8 +94,8 @@ FEED: Final = """{f}.investors, {f}.progress_bps, (select row_to_json(s) from (s
     (select row_to_json(p) from (select {f}.score_progress as progress, {f}.score_investors as investors,
         {f}.score_time_left as time_left, {f}.score_news as news) p) as parts) s) as score"""
 """What the feed knows of a campaign, as further columns of its document."""
-_SEEN: Final = "(x.status not in ('draft', 'changes_requested') or x.owner_id = u.id or u.role = 'admin')"
-"""What is not, or not again, before a reviewer is its owner's and the admins' alone (`domain.campaign.EDITABLE`)."""
+SEEN: Final = "(campaign_public(x.status, x.go_live_at) or x.owner_id = u.id or u.role = 'admin')"
+"""Whether the caller `u` may see campaign `x`; what is public, `domain.campaign.is_public` says too."""
 _REVIEWS: Final = _list(
     f"""select {time_text("r.created_at")} as at, decision, note, reviewer_id
          from campaign_reviews r where r.campaign_id = x.id order by r.created_at, r.id"""
@@ -133,7 +134,7 @@ _CAMPAIGN_READ: Final = (
         {FEED.replace("{f}", "f")}""",
     "campaigns x join campaign_feed f on (f.tenant_id, f.mode, f.campaign_id) = (x.tenant_id, x.mode, x.id)",
     "x.owner_id",
-    _SEEN,
+    SEEN,
 )
 _ONE_CAMPAIGN: Final = _one(*_CAMPAIGN_READ)
 _ONE_CAMPAIGN_BY_SLUG: Final = _one(*_CAMPAIGN_READ, key="x.slug")

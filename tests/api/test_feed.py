@@ -84,6 +84,10 @@ async def test_each_filter_keeps_what_it_names(seeded: Feed) -> None:
         "max_progress_bps=100": lambda row: row["progress_bps"] <= 100,
         f"ends_before={middle}": lambda row: moment(row["deadline_at"]) < moment(middle),
         f"ends_after={middle}": lambda row: moment(row["deadline_at"]) > moment(middle),
+        "category=energy": lambda row: row["category"] == "energy",
+        "country=GH": lambda row: row["country"] == "GH",
+        "category=food&country=NG": lambda row: (row["category"], row["country"]) == ("food", "NG"),
+        "country=FJ": lambda row: False,
         f"owner_id={seeded.owner.id}": lambda row: True,
         f"owner_id={seeded.stranger.id}": lambda row: False,
         "q=bakery 17": lambda row: "17" in row["title"].split(),
@@ -149,7 +153,8 @@ async def test_only_what_was_approved_is_public(here: Feed) -> None:
         ("?min_goal=5", "currency"), ("?max_goal=5", "currency"), ("?currency=NGN&min_goal=-1", "query.min_goal"),
         ("?currency=NGN&max_goal=1e5", "query.max_goal"), ("?min_progress_bps=x", "query.min_progress_bps"),
         ("?ends_before=tomorrow", "query.ends_before"), ("?ends_after=2030-01-01T00:00:00", "query.ends_after"),
-        ("?q=", "query.q"), ("?sort=newest&sort=newest", "query.sort"),
+        ("?q=", "query.q"), ("?category=bread", "query.category"), ("?country=XX", "query.country"),
+        ("?country=Ghana", "query.country"), ("?country=gh", "query.country"), ("?sort=newest&sort=newest", "query.sort"),
     ],
 )  # fmt: skip
 async def test_a_parameter_that_is_wrong_is_named(here: Feed, query: str, field: str) -> None:
