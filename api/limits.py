@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import problem
@@ -23,6 +24,8 @@ log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 _PLAIN = re.compile(rb"[!-$&-~]*")
 """A path or query that needs no decoding to be judged: printable ASCII without `%`."""
+_UPLOAD = re.compile(r"/v1/campaigns/[^/]+/cover")
+"""Where a picture is sent by PUT: its endpoint reads the body itself, once it knows that its caller may."""
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f]")
 _CLOSE = {"Connection": "close"}
 _ALWAYS = (
@@ -49,10 +52,12 @@ class _Gone(Exception):
 
 
 class Limits:
-    """The middleware. `body_max` in bytes, `body_seconds` for the whole body; `https` adds HSTS."""
+    """The middleware. `body_max` in bytes, `upload_max` for a picture; `body_seconds` for the whole body; `https` adds HSTS."""
 
-    def __init__(self, app: ASGIApp, *, body_max: int, body_seconds: float, https: bool = False) -> None:
-        self._app, self._body_max, self._body_seconds = app, body_max, body_seconds
+    def __init__(
+        self, app: ASGIApp, *, body_max: int, body_seconds: float, upload_max: int = 0, https: bool = False
+    ) -> None:
+        self._app, self._body_max, self._body_seconds, self._upload_max = app, body_max, body_seconds, upload_max
         self._headers = (*_ALWAYS, _HSTS) if https else _ALWAYS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,12 +72,12 @@ class Limits:
         structlog.contextvars.bind_contextvars(request_id=answer.request_id)
         try:
             _check_encodings(scope)
-            body = await self._read(headers, receive)
+            body = await self._read(scope, headers, receive)
             await self._app(scope, _replay(body, receive), answer.send)
         except _Refused as refused:
             response = problem(answer.request_id, refused.status, refused.code, refused.detail, headers=_CLOSE)
             await response(scope, receive, answer.send)
-        except _Gone:
+        except (_Gone, ClientDisconnect):
             answer.status = 499
         except Exception as error:
             log.error("request.failed", exc_info=error)
@@ -82,16 +87,21 @@ class Limits:
         finally:
             answer.log(scope)
 
-    async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-        """The whole body, or None when there is none. Raises _Refused before reading more than the limit."""
+    async def _read(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+        """The whole body; None when there is none, or it is left to the endpoint. Raises _Refused before reading more than
+        the limit."""
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding not in (b"", b"identity"):
             raise _Refused(415, "unsupported_content_encoding", "Send the body without Content-Encoding.")
         length = headers.get(b"content-length")
         if length is None and b"transfer-encoding" not in headers:
             return None
-        if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > self._body_max):
-            raise self._too_large()
+        upload = self._upload_max > 0 and scope["method"] == "PUT" and _UPLOAD.fullmatch(scope["path"]) is not None
+        most = self._upload_max if upload else self._body_max
+        if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > most):
+            raise _too_large(most)
+        if upload:
+            return None
         try:
             async with asyncio.timeout(self._body_seconds):
                 return await self._collect(receive)
@@ -106,12 +116,13 @@ class Limits:
                 raise _Gone
             body += message.get("body", b"")
             if len(body) > self._body_max:
-                raise self._too_large()
+                raise _too_large(self._body_max)
             if not message.get("more_body", False):
                 return bytes(body)
 
-    def _too_large(self) -> _Refused:
-        return _Refused(413, "body_too_large", f"The body is larger than {self._body_max} bytes.")
+
+def _too_large(most: int) -> _Refused:
+    return _Refused(413, "body_too_large", f"The body is larger than {most} bytes.")
 
 
 class _Answer:

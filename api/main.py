@@ -22,6 +22,7 @@ from api.routes import (
     campaigns,
     clock,
     codec,
+    covers,
     dashboards,
     distributions,
     feed,
@@ -68,6 +69,7 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     distributions.router,
     holders.router,
     progress.router,
+    covers.router,
     beneficiaries.router,
     payouts.router,
 )
@@ -117,6 +119,7 @@ def create_app(
         Limits,
         body_max=settings.max_body_bytes,
         body_seconds=settings.body_seconds,
+        upload_max=settings.cover_max_bytes,
         https=settings.public_url.startswith("https://"),
     )
     for router in ROUTERS:

@@ -13,6 +13,7 @@ from contracts.ids import workflow_id
 from contracts.payment import NextAction
 from domain.business import Category
 from domain.campaign import CampaignKind, CampaignStatus
+from domain.cover import cover_urls
 from domain.investment import InvestmentStatus
 from domain.payment import WALLET, PaymentStatus
 from models.campaign import Campaign
@@ -58,7 +59,7 @@ class UpdateView(BaseModel):
 class CampaignView(BaseModel):
     """A campaign with its three counters: money is in exactly one of pledged, held and captured.
 
-    `reviews` are shown to its owner and to admins, with the one campaign.
+    `cover`: where its picture is, by width in pixels. `reviews` are shown to its owner and to admins, with the one campaign.
     """
 
     id: str
@@ -83,6 +84,7 @@ class CampaignView(BaseModel):
     countries: list[str] | None
     category: Category | None
     country: str | None
+    cover: dict[str, str] | None
     go_live_at: datetime | None
     deadline_at: datetime
     deadline_extensions: int
@@ -198,6 +200,7 @@ def campaign_view(scope: Scope, row: Campaign) -> CampaignView:
                 "deadline_extensions", "verified_at", "blocked_reason", "next_action_at", "created_at",
             }
         ),
+        cover=cover_urls(row.id, row.cover),
         goal=money(row.goal_minor),
         cap=money(row.cap_minor),
         min_ticket=money(row.min_ticket_minor),

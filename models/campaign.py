@@ -19,7 +19,8 @@ class Campaign(Scoped, table=True):
     """A campaign. Amounts in minor units of `currency`, shares in basis points, instants in UTC.
 
     `slug`: its name in addresses, unique in the tenant; the database gives one where none is set. `min_kyc_level`,
-    `countries`: who may invest (`domain/eligibility.py`). `category`, `country`: the business's. `go_live_at`: when it
+    `countries`: who may invest (`domain/eligibility.py`). `category`, `country`: the business's. `cover`: the version
+    of its picture (`models/cover.py`). `go_live_at`: when it
     went live, or will. `goal_reached_at`: its process was told to close it early. `paused_by`: who.
     """
 
@@ -49,6 +50,7 @@ class Campaign(Scoped, table=True):
     countries: list[str] | None = Field(default=None, sa_column=Column(JSONB))
     category: Category | None = None
     country: str | None = None
+    cover: str | None = None
     go_live_at: datetime | None = None
     deadline_extensions: int = 0
     goal_reached_at: datetime | None = None

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, Final, LiteralString
 
 from contracts.base import Scope
+from domain.cover import CoverWidth
 from infra.database import Database
 from models.user import Role
 
@@ -81,12 +82,20 @@ _REFUNDS: Final = _list(
 )
 
 _USER: Final = f"id, email, name, role, kyc_level, country, {time_text('x.created_at')} as created_at"
+_COVER: Final = """case when x.cover is not null then json_build_object({}) end""".replace(
+    "{}",
+    ", ".join(
+        f"'{int(width)}', '/v1/campaigns/' || x.id || '/cover?width={int(width)}&version=' || x.cover"
+        for width in CoverWidth
+    ),
+)
+"""Where the cover is, as `domain.cover.cover_urls` says."""
 CAMPAIGN: Final = f"""x.id, x.slug, x.owner_id, x.title, x.description, x.kind, x.status, {_money("goal_minor")} as goal,
     {_money("cap_minor")} as cap, {_money("min_ticket_minor")} as min_ticket,
     case when x.max_per_investor_minor > 0 then {_money("max_per_investor_minor")} end as max_per_investor,
     {_money("pledged_minor")} as pledged, {_money("held_minor")} as held, {_money("captured_minor")} as captured,
     x.profit_share_bps, x.success_floor_bps, x.waiting_seconds, x.close_when_funded, x.min_kyc_level, x.countries,
-    x.category, x.country,
+    x.category, x.country, {_COVER} as cover,
     {time_text("x.go_live_at")} as go_live_at, {time_text("x.deadline_at")} as deadline_at, x.deadline_extensions,
     {time_text("x.verified_at")} as verified_at, x.blocked_reason, {time_text("x.next_action_at")} as next_action_at,
     {_workflow("campaign", "x")} as workflow_id, {time_text("x.created_at")} as created_at"""

@@ -6,8 +6,12 @@ forty-nine countries most have few campaigns, and an order's own index would be 
 
 from alembic import op
 
+from migrations.helpers import secure
+
 revision = "0016"
 down_revision = "0012"
+
+SCOPE = "tenant_id uuid not null references tenants, mode text not null check (mode in ('test', 'live'))"
 
 COLUMNS = """
 alter table campaigns
@@ -58,7 +62,25 @@ create trigger campaigns_feed_shown
     for each row execute function feed_campaign_shown();
 """
 
+# The pictures are beside the campaign, whose row every pledge writes anew; its version is enough there.
+COVERS = f"""
+alter table campaigns add column cover text check (cover ~ '^[0-9a-f]{{32}}$');
+create table campaign_covers (
+    {SCOPE},
+    campaign_id text not null,
+    version text not null check (version ~ '^[0-9a-f]{{32}}$'),
+    width smallint not null check (width > 0),
+    content bytea not null check (length(content) between 1 and 20000000),
+    created_at timestamptz not null default now(),
+    primary key (tenant_id, mode, campaign_id, version, width),
+    foreign key (tenant_id, mode, campaign_id) references campaigns (tenant_id, mode, id) on delete cascade
+);
+alter table campaign_covers alter column content set storage external;
+"""
+
+SECURED = [*secure("campaign_covers", app="select, insert, delete")]
+
 
 def upgrade() -> None:
-    for sql in (COLUMNS, TRIGGERS):
+    for sql in (COLUMNS, TRIGGERS, COVERS, *SECURED):
         op.execute(sql)
