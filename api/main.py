@@ -37,6 +37,7 @@ from api.routes import (
     progress,
     statements,
     stuck,
+    warnings,
     webhooks,
 )
 from api.streams import Streams
@@ -70,6 +71,7 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     holders.router,
     progress.router,
     covers.router,
+    warnings.router,
     beneficiaries.router,
     payouts.router,
 )

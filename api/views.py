@@ -14,6 +14,7 @@ from contracts.payment import NextAction
 from domain.business import Category
 from domain.campaign import CampaignKind, CampaignStatus
 from domain.cover import cover_urls
+from domain.health import HealthWarning
 from domain.investment import InvestmentStatus
 from domain.payment import WALLET, PaymentStatus
 from models.campaign import Campaign
@@ -45,6 +46,13 @@ class ReviewView(BaseModel):
     reviewer_id: str
 
 
+class WarningView(BaseModel):
+    """What its owner should mend, and since when (`domain/health.py`)."""
+
+    kind: HealthWarning
+    since: datetime
+
+
 class UpdateView(BaseModel):
     """News from a campaign's owner."""
 
@@ -59,7 +67,8 @@ class UpdateView(BaseModel):
 class CampaignView(BaseModel):
     """A campaign with its three counters: money is in exactly one of pledged, held and captured.
 
-    `cover`: where its picture is, by width in pixels. `reviews` are shown to its owner and to admins, with the one campaign.
+    `cover`: where its picture is, by width in pixels. `reviews` and `warnings` are shown to its owner and to admins, with
+    the one campaign.
     """
 
     id: str
@@ -94,6 +103,7 @@ class CampaignView(BaseModel):
     workflow_id: str
     created_at: datetime
     reviews: list[ReviewView] | None = None
+    warnings: list[WarningView] | None = None
     timeline: list[TimelineView] | None = None
 
 

@@ -56,7 +56,8 @@ select 'distribution', d.campaign_id, c.title, null, l.net_minor, d.currency
 """
 _OWNED: Final = """
 select c.id, c.title, c.status, c.currency, c.goal_minor, c.pledged_minor, c.held_minor, c.captured_minor, c.deadline_at,
-       s.investors, s.sources
+       s.investors, s.sources,
+       array(select w.kind from campaign_warnings w where w.campaign_id = c.id and w.cleared_at is null order by 1) as warnings
   from campaigns c
  cross join lateral (
        select coalesce(sum(g.investors), 0)::int as investors,
@@ -85,6 +86,8 @@ select (select coalesce(jsonb_object_agg(status, n), '{}') from (select status, 
            select currency, jsonb_build_object('pledged', sum(pledged_minor), 'held', sum(held_minor),
                                                'captured', sum(captured_minor)) as m
              from campaigns group by currency) x) as money,
+       (select coalesce(jsonb_object_agg(kind, n), '{}') from (select kind, count(*) as n from campaign_warnings
+           where cleared_at is null group by kind) x) as warnings,
        (select count(*)::int from users where role <> 'admin' and disabled_at is null) as people
 """
 

@@ -140,7 +140,7 @@ def feed_query(sort: Sort, filters: tuple[str, ...], later: bool, everything: bo
         lists.append(f"({shown} ({own}) f where {' and '.join(where)} {by})")
     both: LiteralString = " union all ".join(lists)
     rows: LiteralString = f"""select k.key_text, k.campaign_id, (select row_to_json(d)::text from (
-            select {CAMPAIGN}, null as reviews, null as timeline, {FEED.replace("{f}", "k")}
+            select {CAMPAIGN}, null as reviews, null as warnings, null as timeline, {FEED.replace("{f}", "k")}
             from campaigns x where x.id = k.campaign_id) d) as document
         from (select b.* from ({both}) b
             order by b.key {order.direction}, b.campaign_id {order.direction} limit {limit}) k"""

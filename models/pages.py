@@ -109,6 +109,14 @@ _REVIEWS: Final = _list(
     f"""select {time_text("r.created_at")} as at, decision, note, reviewer_id
          from campaign_reviews r where r.campaign_id = x.id order by r.created_at, r.id"""
 )
+_WARNINGS: Final = _list(
+    f"""select kind, {time_text("w.created_at")} as since
+         from campaign_warnings w where w.campaign_id = x.id and w.cleared_at is null order by w.created_at, w.kind"""
+)
+_WARNING: Final = f"""x.id, x.campaign_id, x.title as campaign, x.owner_id, x.kind,
+    {time_text("x.created_at")} as created_at"""
+_WARNED: Final = """(select w.*, c.title, c.owner_id from campaign_warnings w
+    join campaigns c on (c.tenant_id, c.mode, c.id) = (w.tenant_id, w.mode, w.campaign_id) where w.cleared_at is null)"""
 _UPDATE: Final = f"id, campaign_id, author_id, title, body, {time_text('x.created_at')} as created_at"
 _INVESTMENT: Final = f"""x.id, campaign_id, investor_id, payment_id, x.provider,
     {_money("amount_minor")} as amount, x.status"""
@@ -139,7 +147,8 @@ def _one(
 _ME: Final = f"""select x.role, x.id as owner_id, 1 as rows, (select row_to_json(d)::text from (select {_USER}) d) as document
     from users x where x.id = $1 and x.disabled_at is null"""
 _CAMPAIGN_READ: Final = (
-    f"""{CAMPAIGN}, case when x.owner_id = u.id or u.role = 'admin' then {_REVIEWS} end as reviews, {_STORY} as timeline,
+    f"""{CAMPAIGN}, case when x.owner_id = u.id or u.role = 'admin' then {_REVIEWS} end as reviews,
+        case when x.owner_id = u.id or u.role = 'admin' then {_WARNINGS} end as warnings, {_STORY} as timeline,
         {FEED.replace("{f}", "f")}""",
     "campaigns x join campaign_feed f on (f.tenant_id, f.mode, f.campaign_id) = (x.tenant_id, x.mode, x.id)",
     "x.owner_id",
@@ -189,6 +198,11 @@ class Place:
 def campaign_updates(campaign_id: str, place: Place) -> Question:
     """A page of what a campaign's owner has told the investors."""
     return _page(_UPDATE, "campaign_updates", [("campaign_id", campaign_id)], place)
+
+
+def warnings(*, kind: str | None, place: Place) -> Question:
+    """A page of what campaigns' owners are warned of now."""
+    return _page(_WARNING, _WARNED, [("kind", kind)], place)
 
 
 def investments(*, investor_id: str | None, campaign_id: str | None, place: Place) -> Question:

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 - put together from constants of this file
 """The campaign's page: what its business does and where, its cover, its health; and words that very many campaigns have.
 
 A category and a country are copied into `campaign_feed` like the other filters, each with an index: of two hundred and
@@ -78,9 +79,50 @@ create table campaign_covers (
 alter table campaign_covers alter column content set storage external;
 """
 
-SECURED = [*secure("campaign_covers", app="select, insert, delete")]
+# No index of investments says when money last came into a campaign, and no pledge should pay for one: who looks after every
+# change sees the sum move, and remembers when.
+HEALTH = f"""
+create table campaign_health (
+    {SCOPE},
+    campaign_id text not null,
+    committed_minor bigint not null,
+    active_at timestamptz not null,
+    look_at timestamptz,
+    primary key (tenant_id, mode, campaign_id),
+    foreign key (tenant_id, mode, campaign_id) references campaigns (tenant_id, mode, id)
+);
+create index campaign_health_due on campaign_health (look_at) where look_at is not null;
+create table campaign_warnings (
+    {SCOPE},
+    id text not null,
+    campaign_id text not null,
+    kind text not null,
+    created_at timestamptz not null,
+    cleared_at timestamptz check (cleared_at >= created_at),
+    primary key (tenant_id, mode, id),
+    foreign key (tenant_id, mode, campaign_id) references campaigns (tenant_id, mode, id)
+);
+create unique index campaign_warnings_open on campaign_warnings (tenant_id, mode, campaign_id, kind)
+    where cleared_at is null;
+create index campaign_warnings_newest on campaign_warnings (tenant_id, mode, created_at desc, id desc)
+    where cleared_at is null;
+alter table campaigns no force row level security;
+insert into campaign_health (tenant_id, mode, campaign_id, committed_minor, active_at, look_at)
+    select tenant_id, mode, id, pledged_minor + held_minor + captured_minor, now(), now() from campaigns
+    where status in ('live', 'paused', 'successful', 'settling', 'funded');
+alter table campaigns force row level security;
+"""
+
+SECURED = [
+    *secure("campaign_covers", app="select, insert, delete"),
+    *secure("campaign_health"),
+    *secure("campaign_warnings"),
+    # As for the feed: the relay finds for whom there is something to do, and the doing is the app role's.
+    "grant select (tenant_id, mode, look_at) on campaign_health to chama_relay",
+    "create policy campaign_health_relay on campaign_health for select to chama_relay using (true)",
+]
 
 
 def upgrade() -> None:
-    for sql in (COLUMNS, TRIGGERS, COVERS, *SECURED):
+    for sql in (COLUMNS, TRIGGERS, COVERS, HEALTH, *SECURED):
         op.execute(sql)

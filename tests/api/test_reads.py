@@ -92,7 +92,8 @@ async def test_a_read_shows_what_the_command_answered(world: World) -> None:
     body = campaign_body(description=ODD)
     made = await world.post(Role.BUSINESS_OWNER, "/v1/campaigns", body)
     read = (await world.get(f"/v1/campaigns/{made['id']}", Role.BUSINESS_OWNER)).json()["data"]
-    assert (read.pop("reviews"), made.pop("reviews")) == ([], None)
+    for name in ("reviews", "warnings"):
+        assert (read.pop(name), made.pop(name)) == ([], None)
     assert [event["event"] for event in read.pop("timeline")] == ["campaign_submitted"]
     made.pop("timeline")
     fed = {name: read.pop(name) for name in ("investors", "progress_bps", "score")}
@@ -101,6 +102,7 @@ async def test_a_read_shows_what_the_command_answered(world: World) -> None:
     assert next(each for each in listed if each["id"] == made["id"]) == {
         **made,
         "reviews": None,
+        "warnings": None,
         "timeline": None,
         **fed,
     }
