@@ -11,7 +11,7 @@ import pytest
 
 from api import feed_keeper
 from infra.database import Database
-from models import feed
+from models import feed, feed_pages
 from tests.fixtures.api import Edge, assert_problem, set_scope
 from tests.fixtures.feed import SEEDED, Feed
 from tests.fixtures.hostile import campaign_body, fill_wallet
@@ -109,6 +109,30 @@ async def test_each_filter_keeps_what_it_names(seeded: Feed) -> None:
         assert [row["id"] for row in await seeded.rows(f"?limit=100&{query}")] == expected, query
 
 
+@pytest.mark.parametrize("sort", ORDERS)
+@pytest.mark.parametrize("who", ["investor", "owner", "admin"])
+async def test_words_that_very_many_have_find_the_same(
+    seeded: Feed, sort: str, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By either way; and where an order is not looked through to its end, the first of it."""
+    person, query = getattr(seeded, who), f"?sort={sort}&limit=30&q=street -7&currency=NGN"
+    by_index = [await seeded.rows(query, person)]
+    cursor = (await seeded.get(query, person)).json()["meta"]["next_cursor"]
+    by_index.append(await seeded.rows(f"{query}&cursor={cursor}", person))
+    monkeypatch.setattr(feed_pages, "_FEW", 20)
+    assert [await seeded.rows(query, person), await seeded.rows(f"{query}&cursor={cursor}", person)] == by_index
+    assert len(by_index[0]) == 30 and not any("7" in row["title"].split() for row in by_index[0])
+    assert await seeded.rows(f"?sort={sort}&q=butcher", person) == []
+    monkeypatch.setattr(feed_pages, "_LOOKED_AT", 10)
+    first = await seeded.rows(f"?sort={sort}&limit=30&q=street", seeded.investor)
+    assert first == (await seeded.rows(f"?sort={sort}&limit=10", seeded.investor))
+    draft = await seeded.act(seeded.owner, "/campaigns", campaign_body(draft=True, title="A street of ovens"))
+    found = [row["id"] for row in await seeded.rows("?limit=1&q=street", seeded.owner)]
+    assert found == [draft["id"]] and seeded.sql("select count(*) from campaigns where title like '%%street%%'") == [
+        (1,)
+    ]
+
+
 async def test_words_are_the_tenants_own_and_follow_the_text(here: Feed) -> None:
     other = Feed(here.edge, here.database)
     mine = await here.act(here.owner, "/campaigns", campaign_body(draft=True, title="Adire dyeing"))
@@ -122,6 +146,11 @@ async def test_words_are_the_tenants_own_and_follow_the_text(here: Feed) -> None
         assert connection.execute("select campaigns_matching('batik or adire')").fetchall() == [], "no scope, no words"
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select words from campaign_words")
+    with psycopg.connect(role_url(here.edge.owner_url, "chama_app")) as connection:
+        set_scope(connection, other.scope)
+        assert connection.execute("select campaign_matches(%s, 'batik')", (mine["id"],)).fetchall() == [(False,)]
+        set_scope(connection, here.scope)
+        assert connection.execute("select campaign_matches(%s, 'batik')", (mine["id"],)).fetchall() == [(True,)]
 
 
 async def test_only_what_was_approved_is_public(here: Feed) -> None:
