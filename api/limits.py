@@ -1,8 +1,8 @@
 """The outermost layer of the API: bounds every request before anything else reads it.
 
 Plain ASGI. Gives the request its id, refuses what no endpoint should see (bad encodings, compressed, large or slow
-bodies), reads the body whole (it is small by then), adds the security headers, logs one line, and turns what nobody
-caught into a 500 that says nothing.
+bodies), reads the body whole (it is small by then; a picture is left to its endpoint), adds the security headers, logs
+one line, and turns what nobody caught into a 500 that says nothing.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 _PLAIN = re.compile(rb"[!-$&-~]*")
 """A path or query that needs no decoding to be judged: printable ASCII without `%`."""
 _UPLOAD = re.compile(r"/v1/campaigns/[^/]+/cover")
-"""Where a picture is sent by PUT: its endpoint reads the body itself, once it knows that its caller may."""
+"""Where a picture is sent by PUT: its endpoint reads and bounds the body itself, once it knows that its caller may."""
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f]")
 _CLOSE = {"Connection": "close"}
 _ALWAYS = (
@@ -52,12 +52,10 @@ class _Gone(Exception):
 
 
 class Limits:
-    """The middleware. `body_max` in bytes, `upload_max` for a picture; `body_seconds` for the whole body; `https` adds HSTS."""
+    """The middleware. `body_max` in bytes, `body_seconds` for the whole body; `https` adds HSTS."""
 
-    def __init__(
-        self, app: ASGIApp, *, body_max: int, body_seconds: float, upload_max: int = 0, https: bool = False
-    ) -> None:
-        self._app, self._body_max, self._body_seconds, self._upload_max = app, body_max, body_seconds, upload_max
+    def __init__(self, app: ASGIApp, *, body_max: int, body_seconds: float, https: bool = False) -> None:
+        self._app, self._body_max, self._body_seconds = app, body_max, body_seconds
         self._headers = (*_ALWAYS, _HSTS) if https else _ALWAYS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,12 +94,10 @@ class Limits:
         length = headers.get(b"content-length")
         if length is None and b"transfer-encoding" not in headers:
             return None
-        upload = self._upload_max > 0 and scope["method"] == "PUT" and _UPLOAD.fullmatch(scope["path"]) is not None
-        most = self._upload_max if upload else self._body_max
-        if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > most):
-            raise _too_large(most)
-        if upload:
+        if scope["method"] == "PUT" and _UPLOAD.fullmatch(scope["path"]) is not None:
             return None
+        if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > self._body_max):
+            raise self._too_large()
         try:
             async with asyncio.timeout(self._body_seconds):
                 return await self._collect(receive)
@@ -116,13 +112,12 @@ class Limits:
                 raise _Gone
             body += message.get("body", b"")
             if len(body) > self._body_max:
-                raise _too_large(self._body_max)
+                raise self._too_large()
             if not message.get("more_body", False):
                 return bytes(body)
 
-
-def _too_large(most: int) -> _Refused:
-    return _Refused(413, "body_too_large", f"The body is larger than {most} bytes.")
+    def _too_large(self) -> _Refused:
+        return _Refused(413, "body_too_large", f"The body is larger than {self._body_max} bytes.")
 
 
 class _Answer:

@@ -129,7 +129,6 @@ def create_app(
         Limits,
         body_max=settings.max_body_bytes,
         body_seconds=settings.body_seconds,
-        upload_max=settings.cover_max_bytes,
         https=settings.public_url.startswith("https://"),
     )
     for router in ROUTERS:

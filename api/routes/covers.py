@@ -127,8 +127,14 @@ async def _may_change(request: Request, principal: Principal, campaign_id: str) 
 
 
 async def _received(request: Request) -> bytes:
-    """The body, which the limits have let through unread. Raises HTTPException 413 and 408."""
+    """The body, which the limits have let through unread. Raises HTTPException 413 and 408.
+
+    What is refused is not cut off: a client that sends everything before it listens would not hear why.
+    """
     settings: Settings = request.app.state.settings
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or len(length) > 18 or int(length) > settings.cover_max_bytes:
+        raise HTTPException(413)
     body = bytearray()
     try:
         async with asyncio.timeout(settings.body_seconds):
