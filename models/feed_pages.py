@@ -160,17 +160,17 @@ def feed_query(
     shown: LiteralString = f"select f.*, {order.key} as key, {order.text} as key_text from"
     bound: LiteralString = by.replace(f"limit {limit}", f"limit ${number + 1}")
 
-    def listed(which: LiteralString) -> LiteralString:
-        plain: LiteralString = f"campaign_feed f where {' and '.join([which, *where])}"
+    def listed(source: LiteralString, which: LiteralString) -> LiteralString:
+        plain: LiteralString = f"{source} f where {' and '.join([which, *where])}"
         return f"({shown} (select f.* from {plain} {bound}) f where {has} {by})" if many else f"({shown} {plain} {by})"
 
-    lists = [listed("f.public")]
+    lists = [listed("campaign_feed", "f.public")]
     if everything and not order.public:
-        lists.append(listed("not f.public"))
+        lists.append(listed("campaign_feed", "not f.public"))
     elif not order.public:
         # Few, and found as the caller's own first: in the order's index they would be looked for among everybody's.
-        own: LiteralString = "select * from campaign_feed where not public and owner_id = $1 offset 0"
-        lists.append(f"({shown} ({own}) f where {' and '.join([*where, has])} {by})")
+        own: LiteralString = "(select * from campaign_feed where not public and owner_id = $1 offset 0)"
+        lists.append(listed(own, "true"))
     both: LiteralString = " union all ".join(lists)
     rows: LiteralString = f"""select k.key_text, k.campaign_id, (select row_to_json(d)::text from (
             select {CAMPAIGN}, null as reviews, null as warnings, null as timeline, {FEED.replace("{f}", "k")}
