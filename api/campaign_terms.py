@@ -3,7 +3,7 @@
 from datetime import UTC
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from api.commands import Unit
 from api.envelope import Amount, Currency, Day, LongText, ShortText, StrictModel, Timestamp
@@ -11,6 +11,7 @@ from api.policy import authorize
 from contracts.campaign import CampaignInput
 from contracts.ids import workflow_id
 from contracts.visibility import ENTITY
+from domain.business import Category, countries
 from domain.campaign import CampaignKind, check_first_deadline
 from domain.eligibility import MAX_KYC_LEVEL
 from domain.errors import InvalidRequest, NotFound
@@ -25,10 +26,22 @@ FeeBps = Annotated[int, Field(ge=0, le=5_000)]
 KycLevel = Annotated[int, Field(ge=0, le=MAX_KYC_LEVEL)]
 Country = Annotated[str, Field(pattern=r"^[A-Z]{2}$", description="ISO 3166-1 alpha-2")]
 Countries = Annotated[list[Country], Field(min_length=1, max_length=250)]
+
+
+def _known(code: str) -> str:
+    if code not in countries():
+        raise ValueError("not a country of ISO 3166-1")
+    return code
+
+
+Home = Annotated[str, Field(json_schema_extra={"enum": sorted(countries())}), AfterValidator(_known)]
+"""Where the business is: ISO 3166-1 alpha-2, and nothing else."""
+Trade = Annotated[Category, Field(strict=False)]
+"""What the business does; a text on the wire."""
 WaitingSeconds = Annotated[int, Field(ge=0, le=2_592_000)]
 TEXTS: Final = frozenset({"title", "description"})
 """What may be edited once a campaign is approved."""
-_MAY_BE_NULL: Final = frozenset({"max_per_investor", "countries", "milestones", "profit_until"})
+_MAY_BE_NULL: Final = frozenset({"max_per_investor", "countries", "milestones", "profit_until", "category", "country"})
 
 
 class MoneyBody(StrictModel):
@@ -57,7 +70,8 @@ class CampaignTerms(StrictModel):
     be captured for the campaign to stay funded (see the README's rule). `waiting_seconds`: how long after the deadline
     slow money may still arrive. `close_when_funded`: it ends as soon as held and captured money reach the goal.
     `min_kyc_level`, `countries`: who may invest; without countries, from anywhere. `milestones`: for what the money is released
-    in parts; without, in one. `profit_until`: the last day of the period whose profit is shared.
+    in parts; without, in one. `profit_until`: the last day of the period whose profit is shared. `category`, `country`: of
+    the business.
     """
 
     title: ShortText
@@ -76,6 +90,8 @@ class CampaignTerms(StrictModel):
     countries: Countries | None = None
     milestones: Milestones | None = None
     profit_until: Day | None = None
+    category: Trade | None = None
+    country: Home | None = None
 
 
 class CampaignRequest(CampaignTerms):
@@ -86,7 +102,7 @@ class CampaignRequest(CampaignTerms):
 
 class CampaignEdit(StrictModel):
     """The terms that change; what is left out stays. Null is no limit (`max_per_investor`), anywhere (`countries`), one tranche
-    (`milestones`) or no period (`profit_until`)."""
+    (`milestones`), no period (`profit_until`), or not said (`category`, `country`)."""
 
     title: ShortText | None = None
     description: LongText | None = None
@@ -104,9 +120,11 @@ class CampaignEdit(StrictModel):
     countries: Countries | None = None
     milestones: Milestones | None = None
     profit_until: Day | None = None
+    category: Trade | None = None
+    country: Home | None = None
 
     def given(self) -> dict[str, Any]:
-        """The terms to change, by name. Null is a value for four of them only."""
+        """The terms to change, by name. Null is a value for six of them only."""
         return {
             name: getattr(self, name)
             for name in type(self).model_fields
@@ -162,6 +180,8 @@ def columns(terms: CampaignTerms) -> dict[str, Any]:
         "countries": sorted(set(terms.countries)) if terms.countries else None,
         "milestones": [_milestone(each) for each in terms.milestones] if terms.milestones else None,
         "profit_until": terms.profit_until,
+        "category": terms.category,
+        "country": terms.country,
     }
 
 
@@ -195,6 +215,8 @@ def edited(row: Campaign, changes: dict[str, Any]) -> CampaignTerms:
         "countries": row.countries,
         "milestones": [MilestoneBody(**each) for each in row.milestones] if row.milestones else None,
         "profit_until": row.profit_until,
+        "category": row.category,
+        "country": row.country,
     }
     return CampaignTerms.model_construct(**terms | changes)
 

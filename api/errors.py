@@ -26,6 +26,7 @@ _QUOTING = {"union_tag_invalid": "Not one of the allowed kinds.", "extra_forbidd
 _CODES = {
     404: "not_found",
     405: "method_not_allowed",
+    408: "body_too_slow",
     413: "body_too_large",
     415: "unsupported_media_type",
 }

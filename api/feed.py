@@ -12,14 +12,13 @@ from starlette.responses import Response
 
 from api.auth import Principal
 from api.envelope import decode_cursor, document, encode_cursor
+from api.feed_known import CACHED, Questions, Stamps, names, tag_of
 from api.reads import Reader
 from domain.errors import BadRequest, InvalidRequest
 from models import feed_pages
 from models.feed_pages import FeedPage, Sort, Wanted, feed_query
 from models.user import Role
 
-_CACHED: Final = {"Cache-Control": "private, no-cache", "Vary": "Authorization"}
-"""One person's, and to be asked about each time: a page may hold the caller's own drafts, and a role may be taken away."""
 _FORM: Final = hashlib.blake2b(
     "".join(feed_query(sort, (), later=False, everything=False) for sort in Sort).encode(), digest_size=6
 ).hexdigest()
@@ -42,15 +41,14 @@ async def answer(reader: Reader, sort: Sort, filters: dict[str, Any], limit: int
     wanted = Wanted(sort, filters, _after(sort, filters, cursor), limit)
     asked = repr((_FORM, str(sort), sorted(filters.items()), limit, wanted.after))
 
-    def tag(principal: Principal, version: int) -> str:
-        text = f"{asked}|{principal.user_id}|{principal.role}"
-        return f'W/"{version}-{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}"'
-
-    if (held := reader.request.headers.get("if-none-match")) is not None:
-        principal, now = await reader.asked(lambda who: feed_pages.stamp(reader.database, who.scope, who.user_id))
-        current = tag(principal, now.version)
-        if _names(held, current):
-            return Response(status_code=304, headers={**_CACHED, "ETag": current})
+    stamps: Stamps = reader.request.app.state.feed_stamps
+    questions: Questions = reader.request.app.state.feed_questions
+    held = reader.request.headers.get("if-none-match")
+    if held is not None and not getattr(reader.request.state, "feed_changed", False):
+        principal, now = await reader.asked(lambda who: stamps.of(who.scope, who.user_id))
+        current = tag_of(asked, principal, now.version)
+        if names(held, current):
+            return Response(status_code=304, headers={**CACHED, "ETag": current})
 
     def ask(who: Principal) -> Any:
         everything = who.role is Role.ADMIN
@@ -58,14 +56,9 @@ async def answer(reader: Reader, sort: Sort, filters: dict[str, Any], limit: int
 
     principal, page = await reader.asked(ask)
     response = document(reader.request, f"[{page.document or ''}]", next_cursor=_next(wanted, page))
-    response.headers.update({**_CACHED, "ETag": tag(principal, page.version)})
+    response.headers.update({**CACHED, "ETag": tag_of(asked, principal, page.version)})
+    questions.remember(reader.request.scope["query_string"], asked)
     return response
-
-
-def _names(header: str, current: str) -> bool:
-    """Whether `If-None-Match` names the tag; weak and strong are compared as one (RFC 9110, 13.1.2)."""
-    opaque = current.removeprefix("W/")
-    return header.strip() == "*" or any(each.strip().removeprefix("W/") == opaque for each in header.split(","))
 
 
 def _question(sort: Sort, filters: dict[str, Any]) -> str:

@@ -1,4 +1,5 @@
-"""The keeper of the feed: scores campaigns whose money, news or time has moved. A task of the relay process.
+"""The keeper of the feed: scores campaigns whose money, news or time has moved, and watches their health. A task of the
+relay process.
 
 It looks every second, tenant by tenant, as the app role: the relay's own role only finds whose feed has something to do.
 After a round it rests at least nine times as long as the round took, so it never takes more than a tenth of a processor
@@ -13,7 +14,7 @@ import structlog
 from psycopg_pool import PoolTimeout
 
 from infra.database import Database
-from models import feed
+from models import feed, health
 
 log = structlog.get_logger(__name__)
 
@@ -45,5 +46,7 @@ async def keep(finder: Database, worker: Database) -> int:
     for scope in scopes:
         async with worker.transaction(scope) as tx:
             done = await feed.refresh(tx)
+            if done is not None:
+                await health.watch(tx, scope, done.ids)
         rescored += done.rescored if done else 0
     return rescored

@@ -1,8 +1,8 @@
 """The outermost layer of the API: bounds every request before anything else reads it.
 
 Plain ASGI. Gives the request its id, refuses what no endpoint should see (bad encodings, compressed, large or slow
-bodies), reads the body whole (it is small by then), adds the security headers, logs one line, and turns what nobody
-caught into a 500 that says nothing.
+bodies), reads the body whole (it is small by then; a picture is left to its endpoint), adds the security headers, logs
+one line, and turns what nobody caught into a 500 that says nothing.
 """
 
 import asyncio
@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import problem
@@ -23,6 +24,8 @@ log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{8,64}")
 _PLAIN = re.compile(rb"[!-$&-~]*")
 """A path or query that needs no decoding to be judged: printable ASCII without `%`."""
+_UPLOAD = re.compile(r"/v1/campaigns/[^/]+/cover")
+"""Where a picture is sent by PUT: its endpoint reads and bounds the body itself, once it knows that its caller may."""
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f]")
 _CLOSE = {"Connection": "close"}
 _ALWAYS = (
@@ -67,12 +70,12 @@ class Limits:
         structlog.contextvars.bind_contextvars(request_id=answer.request_id)
         try:
             _check_encodings(scope)
-            body = await self._read(headers, receive)
+            body = await self._read(scope, headers, receive)
             await self._app(scope, _replay(body, receive), answer.send)
         except _Refused as refused:
             response = problem(answer.request_id, refused.status, refused.code, refused.detail, headers=_CLOSE)
             await response(scope, receive, answer.send)
-        except _Gone:
+        except (_Gone, ClientDisconnect):
             answer.status = 499
         except Exception as error:
             log.error("request.failed", exc_info=error)
@@ -82,13 +85,16 @@ class Limits:
         finally:
             answer.log(scope)
 
-    async def _read(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
-        """The whole body, or None when there is none. Raises _Refused before reading more than the limit."""
+    async def _read(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
+        """The whole body; None when there is none, or it is left to the endpoint. Raises _Refused before reading more than
+        the limit."""
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding not in (b"", b"identity"):
             raise _Refused(415, "unsupported_content_encoding", "Send the body without Content-Encoding.")
         length = headers.get(b"content-length")
         if length is None and b"transfer-encoding" not in headers:
+            return None
+        if scope["method"] == "PUT" and _UPLOAD.fullmatch(scope["path"]) is not None:
             return None
         if length is not None and (not length.isdigit() or len(length) > 18 or int(length) > self._body_max):
             raise self._too_large()

@@ -12,6 +12,7 @@ from temporalio.client import Client
 
 from api import errors, openapi
 from api.auth import Passwords, Tokens
+from api.feed_known import KnownPages, Questions, Stamps
 from api.limits import Limits
 from api.operator import CodecCors, OperatorDesk
 from api.routes import (
@@ -22,6 +23,7 @@ from api.routes import (
     campaigns,
     clock,
     codec,
+    covers,
     dashboards,
     distributions,
     feed,
@@ -37,6 +39,7 @@ from api.routes import (
     progress,
     statements,
     stuck,
+    warnings,
     webhooks,
 )
 from api.streams import Streams
@@ -69,6 +72,8 @@ ROUTERS = (  # tried in this order: what is asked most often comes first
     distributions.router,
     holders.router,
     progress.router,
+    covers.router,
+    warnings.router,
     beneficiaries.router,
     payouts.router,
     milestones.router,
@@ -104,6 +109,7 @@ def create_app(
     app.state.settings = settings
     app.state.database = database or Database(settings.app_url, name="api", max_size=settings.database_pool_max)
     app.state.streams = Streams(app.state.database, most=settings.streams_max)
+    app.state.feed_stamps, app.state.feed_questions = Stamps(app.state.database), Questions()
     app.state.auth_database = Database(settings.role_url("chama_auth"), name="api auth", max_size=4)
     app.state.temporal = TemporalLink(temporal or (lambda: _connect(settings)))
     app.state.tokens = Tokens(token_key(settings), settings.token_seconds)
@@ -115,6 +121,12 @@ def create_app(
     app.state.business_now = business_now
     errors.install(app)
     app.add_middleware(CodecCors, origin=app.state.operator.origin)
+    app.add_middleware(
+        KnownPages,
+        tokens=app.state.tokens,
+        stamps=app.state.feed_stamps,
+        questions=app.state.feed_questions,
+    )
     app.add_middleware(
         Limits,
         body_max=settings.max_body_bytes,

@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 
 from api.auth import Principal
 from contracts.base import Scope as TenantScope
-from domain.campaign import EDITABLE, progress_bps
+from domain.campaign import CampaignStatus, is_public, progress_bps
 from domain.errors import NotFound
 from infra.database import Database
 from models.progress import Progress, find_progress, read_progress
@@ -174,8 +174,8 @@ class EventStream(StreamingResponse):
 
 
 def _visible(progress: Progress, principal: Principal) -> bool:
-    hidden = progress.status in {str(status) for status in EDITABLE}
-    return not hidden or principal.role is Role.ADMIN or principal.user_id == progress.owner_id
+    public = is_public(CampaignStatus(progress.status), approved=progress.approved)
+    return public or principal.role is Role.ADMIN or principal.user_id == progress.owner_id
 
 
 def _data(progress: Progress) -> dict[str, Any]:

@@ -11,7 +11,10 @@ from pydantic import BaseModel
 from contracts.base import Scope
 from contracts.ids import workflow_id
 from contracts.payment import NextAction
+from domain.business import Category
 from domain.campaign import CampaignKind, CampaignStatus
+from domain.cover import cover_urls
+from domain.health import HealthWarning
 from domain.investment import InvestmentStatus
 from domain.payment import WALLET, PaymentStatus
 from models.campaign import Campaign
@@ -43,6 +46,13 @@ class ReviewView(BaseModel):
     reviewer_id: str
 
 
+class WarningView(BaseModel):
+    """What its owner should mend, and since when (`domain/health.py`)."""
+
+    kind: HealthWarning
+    since: datetime
+
+
 class UpdateView(BaseModel):
     """News from a campaign's owner."""
 
@@ -66,7 +76,8 @@ class MilestoneTermView(BaseModel):
 class CampaignView(BaseModel):
     """A campaign with its three counters: money is in exactly one of pledged, held and captured.
 
-    `reviews` are shown to its owner and to admins, with the one campaign.
+    `cover`: where its picture is, by width in pixels. `reviews` and `warnings` are shown to its owner and to admins, with
+    the one campaign.
     """
 
     id: str
@@ -92,6 +103,9 @@ class CampaignView(BaseModel):
     milestones: list[MilestoneTermView] | None
     platform_fee_bps: int
     profit_until: date | None
+    category: Category | None
+    country: str | None
+    cover: dict[str, str] | None
     go_live_at: datetime | None
     deadline_at: datetime
     deadline_extensions: int
@@ -101,6 +115,7 @@ class CampaignView(BaseModel):
     workflow_id: str
     created_at: datetime
     reviews: list[ReviewView] | None = None
+    warnings: list[WarningView] | None = None
     timeline: list[TimelineView] | None = None
 
 
@@ -203,10 +218,11 @@ def campaign_view(scope: Scope, row: Campaign) -> CampaignView:
             include={
                 "id", "slug", "owner_id", "title", "description", "kind", "status", "profit_share_bps", "success_floor_bps",
                 "waiting_seconds", "close_when_funded", "min_kyc_level", "countries", "platform_fee_bps", "profit_until",
-                "go_live_at", "deadline_at",
+                "category", "country", "go_live_at", "deadline_at",
                 "deadline_extensions", "verified_at", "blocked_reason", "next_action_at", "created_at",
             }
         ),
+        cover=cover_urls(row.id, row.cover),
         goal=money(row.goal_minor),
         cap=money(row.cap_minor),
         min_ticket=money(row.min_ticket_minor),

@@ -82,12 +82,23 @@ PUBLISHED = frozenset({_C.APPROVED, _C.SCHEDULED, _C.LIVE, _C.PAUSED})
 """Approved and not yet past its deadline: texts may still be edited, and the deadline moved."""
 TAKES_MONEY = frozenset({_C.LIVE, _C.PAUSED, _C.WAITING_FUNDS})
 """A pledge made before still wants its money, and may be taken back."""
+_UNSEEN = EDITABLE | {_C.SUBMITTED, _C.REJECTED}
+_GIVEN_UP = frozenset({_C.CANCELED, _C.REFUNDING, _C.CLOSED_FAILED})
 
 MAX_DURATION = timedelta(days=366)
 """From going live to the deadline, extensions included."""
 MIN_NOTICE = timedelta(days=1)
 """A deadline is never moved nearer than this, so that nobody is surprised."""
 MAX_EXTENSIONS = 3
+
+
+def is_public(status: CampaignStatus, *, approved: bool) -> bool:
+    """Whether everybody of the tenant may see the campaign; else its owner and the admins only. `approved`: it has a day
+    on which it went live, or will: what was given up before a reviewer approved it never becomes public.
+
+    The one rule for lists, detail, covers and streams; `campaign_public` says the same in SQL.
+    """
+    return status not in _UNSEEN and (approved or status not in _GIVEN_UP)
 
 
 SLUG_CHARACTERS = 60

@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     api_port: int = 8000
     public_url: str = "http://127.0.0.1:8000"
     max_body_bytes: int = 262_144
+    cover_max_bytes: int = Field(default=5_242_880, ge=1024)
+    """The largest picture that may be sent as a campaign's cover."""
     body_seconds: float = 15.0
     streams_max: int = Field(default=1000, ge=0)
     """How many clients one API process lets watch campaigns live at once; each is an open connection."""

@@ -8,6 +8,7 @@ from sqlalchemy import Column, SmallInteger
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
+from domain.business import Category
 from domain.campaign import TAKES_MONEY, CampaignKind, CampaignStatus, Funding, slugs
 from domain.investment import Bucket
 from infra.database import Tx
@@ -18,9 +19,10 @@ class Campaign(Scoped, table=True):
     """A campaign. Amounts in minor units of `currency`, shares in basis points, instants in UTC.
 
     `slug`: its name in addresses, unique in the tenant; the database gives one where none is set. `min_kyc_level`,
-    `countries`: who may invest (`domain/eligibility.py`). `go_live_at`: when it went live, or will. `goal_reached_at`: its
-    process was told to close it early. `paused_by`: who. `milestones` (null: one tranche), `platform_fee_bps` and `profit_until`
-    (the last day of the promised profit period) say how its money is released: `models/milestone.py`.
+    `countries`: who may invest (`domain/eligibility.py`). `category`, `country`: the business's. `cover`: the version of its
+    picture (`models/cover.py`). `go_live_at`: when it went live, or will. `goal_reached_at`: its process was told to close
+    it early. `paused_by`: who. `milestones` (null: one tranche), `platform_fee_bps` and `profit_until` (the last day of the
+    promised profit period) say how its money is released: `models/milestone.py`.
     """
 
     __tablename__: ClassVar[str] = "campaigns"
@@ -50,6 +52,9 @@ class Campaign(Scoped, table=True):
     milestones: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSONB))
     platform_fee_bps: int = 0
     profit_until: date | None = None
+    category: Category | None = None
+    country: str | None = None
+    cover: str | None = None
     go_live_at: datetime | None = None
     deadline_extensions: int = 0
     goal_reached_at: datetime | None = None

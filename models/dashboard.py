@@ -66,8 +66,10 @@ _UNSENT: Final = """case when t.status = 'released' and t.credited_at is null an
 _PAYOUT: Final = "left join payouts p on (p.tenant_id, p.mode, p.id) = (t.tenant_id, t.mode, t.payout_id)"
 _OWNED: Final = f"""
 select c.id, c.title, c.status, c.currency, c.goal_minor, c.pledged_minor, c.held_minor, c.captured_minor, c.deadline_at,
-       s.investors, s.sources, coalesce(r.in_escrow, c.captured_minor) as in_escrow_minor,
-       coalesce(r.released, 0) as released_minor, coalesce(r.returned, 0) as returned_minor, coalesce(r.unsent, 0) as unsent_minor
+       s.investors, s.sources,
+       array(select w.kind from campaign_warnings w where w.campaign_id = c.id and w.cleared_at is null order by 1) as warnings,
+       coalesce(r.in_escrow, c.captured_minor) as in_escrow_minor, coalesce(r.released, 0) as released_minor,
+       coalesce(r.returned, 0) as returned_minor, coalesce(r.unsent, 0) as unsent_minor
   from campaigns c
  cross join lateral (
        select sum(case when t.status in ('released', 'returned') then 0 else t.amount_minor end)::bigint as in_escrow,
@@ -110,6 +112,8 @@ select (select coalesce(jsonb_object_agg(status, n), '{}') from (select status, 
            select currency, jsonb_build_object('pledged', sum(pledged_minor), 'held', sum(held_minor),
                                                'captured', sum(captured_minor)) as m
              from campaigns group by currency) x) as money,
+       (select coalesce(jsonb_object_agg(kind, n), '{}') from (select kind, count(*) as n from campaign_warnings
+           where cleared_at is null group by kind) x) as warnings,
        (select count(*)::int from users where role <> 'admin' and disabled_at is null) as people
 """
 

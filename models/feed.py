@@ -25,6 +25,8 @@ _AT_WORK: Final = """
 select distinct tenant_id, mode from feed_changes
 union
 select distinct tenant_id, mode from campaign_feed where rescore_at <= now()
+union
+select distinct tenant_id, mode from campaign_health where look_at <= now()
 limit 1000
 """
 _OWN: Final = """
@@ -91,11 +93,13 @@ select count(*) as changed, (select count(*) from wanted) as looked_at from chan
 
 @dataclass(frozen=True, slots=True)
 class Refreshed:
-    """What one round over a tenant's feed did. `more`: as much as fits in a round was there, so there may be more."""
+    """What one round over a tenant's feed did. `more`: as much as fits in a round was there, so there may be more.
+    `ids`: the campaigns that were changed."""
 
     changes: int
     rescored: int
     more: bool
+    ids: tuple[str, ...] = ()
 
 
 async def at_work(tx: Tx) -> list[Scope]:
@@ -121,4 +125,5 @@ async def refresh(tx: Tx, batch: int = _BATCH) -> Refreshed | None:
     growth = taken["taken"] + (1 if done["changed"] else 0)
     if growth:
         await tx.execute(_COUNT, (growth,))
-    return Refreshed(taken["taken"], done["changed"], taken["taken"] == batch or done["looked_at"] >= batch)
+    more = taken["taken"] == batch or done["looked_at"] >= batch
+    return Refreshed(taken["taken"], done["changed"], more, tuple(taken["ids"] or ()))

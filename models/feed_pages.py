@@ -19,6 +19,12 @@ _RARE_SECONDS: Final = 2
 """How long a page with rare filters may take: they have no index of their own."""
 
 
+_FEW: Final = 2_000
+"""As many campaigns as words may find by their index: more would be read, and sorted, for fifty."""
+_LOOKED_AT: Final = 20_000
+"""How many of an order are looked at for words that more campaigns have, before the page ends."""
+
+
 class Sort(StrEnum):
     """The order of the feed."""
 
@@ -49,6 +55,8 @@ _FILTERS: Final[dict[str, LiteralString]] = {
     "kind": "f.kind = {}",
     "currency": "f.currency = {}",
     "owner_id": "f.owner_id = {}",
+    "category": "f.category = {}",
+    "country": "f.country = {}",
     "min_goal": "f.goal_minor >= {}",
     "max_goal": "f.goal_minor <= {}",
     "min_progress_bps": "f.progress_bps >= {}",
@@ -57,13 +65,14 @@ _FILTERS: Final[dict[str, LiteralString]] = {
     "ends_after": "f.deadline_at > {}",
     "q": "f.campaign_id in (select campaigns_matching({}))",
 }
+_BY_WORD: Final[LiteralString] = "campaign_matches(f.campaign_id, {})"
+_MANY: Final[LiteralString] = "select count(*) as found from (select campaigns_matching($1) limit $2) m"
 _COMMON: Final = frozenset({(), ("status",)})
 """Asked often enough to be prepared on every connection; any other set of filters is planned each time, with its values."""
 _VERSION: Final[LiteralString] = """coalesce((select version from feed_versions), 0)
     + (select count(*) from feed_changes)"""
-_STAMP: Final[LiteralString] = (
-    f"select u.role, {_VERSION} as version from users u where u.id = $1 and u.disabled_at is null"
-)
+_STAMPS: Final[LiteralString] = f"""select {_VERSION} as version, (
+    select json_object_agg(u.id, u.role) from users u where u.id = any($1) and u.disabled_at is null) as roles"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +102,11 @@ class FeedPage(Stamp):
     last: tuple[str, str] | None
 
 
-async def stamp(database: Database, scope: Scope, user_id: str) -> Stamp | None:
-    """The role and the version, without the page; None when the user is unknown or disabled."""
-    row = await database.ask(scope, _STAMP, (user_id,))
-    return None if row is None else Stamp(Role(row["role"]), row["version"])
+async def stamps(database: Database, scope: Scope, user_ids: list[str]) -> dict[str, Stamp]:
+    """The version with each user's role, without the page; the unknown and the disabled are left out."""
+    row = await database.ask(scope, _STAMPS, (user_ids,))
+    assert row is not None
+    return {user_id: Stamp(Role(role), row["version"]) for user_id, role in (row["roles"] or {}).items()}
 
 
 async def page(database: Database, scope: Scope, user_id: str, wanted: Wanted, *, everything: bool) -> FeedPage | None:
@@ -105,8 +115,10 @@ async def page(database: Database, scope: Scope, user_id: str, wanted: Wanted, *
     None when the user is unknown or disabled. Raises psycopg's QueryCanceled when a rare question takes too long.
     """
     names = tuple(sorted(wanted.filters))
-    query = feed_query(wanted.sort, names, wanted.after is not None, everything)
-    params = (user_id, *(wanted.filters[name] for name in names), *(wanted.after or ()), wanted.limit)
+    many = "q" in names and await _have(database, scope, wanted.filters["q"])
+    query = feed_query(wanted.sort, names, wanted.after is not None, everything, many=many)
+    bounds = (wanted.limit, _LOOKED_AT) if many else (wanted.limit,)
+    params = (user_id, *(wanted.filters[name] for name in names), *(wanted.after or ()), *bounds)
     if names in _COMMON:
         row = await database.ask(scope, query, params)
     else:
@@ -117,28 +129,51 @@ async def page(database: Database, scope: Scope, user_id: str, wanted: Wanted, *
     return FeedPage(Role(row["role"]), row["version"], row["rows"], row["document"], last)
 
 
+async def _have(database: Database, scope: Scope, words: str) -> bool:
+    """Whether so many campaigns have the words that their index helps nobody."""
+    row = await database.ask_once(scope, _MANY, (words, _FEW + 1), seconds=_RARE_SECONDS)
+    return row is not None and row["found"] > _FEW
+
+
 @cache
-def feed_query(sort: Sort, filters: tuple[str, ...], later: bool, everything: bool) -> LiteralString:
-    """The statement for a sort, a set of filters (their names, sorted), and whether it goes on after a row."""
+def feed_query(
+    sort: Sort, filters: tuple[str, ...], later: bool, everything: bool, *, many: bool = False
+) -> LiteralString:
+    """The statement for a sort, a set of filters (their names, sorted), and whether it goes on after a row.
+
+    `many`: very many campaigns have the words (the filter `q`). Then each of the order's first (the last value) is asked
+    whether it has them, until the page is full, instead of all being found and sorted.
+    """
     order = _ORDERS[sort]
     number = 2 + len(filters) + (2 if later else 0)
-    limit = f"${number}"
-    where = [order.only, *(_FILTERS[name].replace("{}", f"${place}") for place, name in enumerate(filters, 2))]
+    limit: LiteralString = f"${number}"
+    numbered = {name: f"${place}" for place, name in enumerate(filters, 2)}
+    has = _BY_WORD.replace("{}", numbered["q"]) if many else "true"
+    where = [
+        order.only,
+        *(_FILTERS[name].replace("{}", at) for name, at in numbered.items() if name != "q" or not many),
+    ]
     if later:
         sign = "<" if order.direction == "desc" else ">"
         where.append(f"({order.key}, f.campaign_id) {sign} (${number - 2}, ${number - 1})")
     by: LiteralString = f"order by {order.key} {order.direction}, f.campaign_id {order.direction} limit {limit}"
     shown: LiteralString = f"select f.*, {order.key} as key, {order.text} as key_text from"
-    lists = [f"({shown} campaign_feed f where {' and '.join(['f.public', *where])} {by})"]
+    bound: LiteralString = by.replace(f"limit {limit}", f"limit ${number + 1}")
+
+    def listed(source: LiteralString, which: LiteralString) -> LiteralString:
+        plain: LiteralString = f"{source} f where {' and '.join([which, *where])}"
+        return f"({shown} (select f.* from {plain} {bound}) f where {has} {by})" if many else f"({shown} {plain} {by})"
+
+    lists = [listed("campaign_feed", "f.public")]
     if everything and not order.public:
-        lists.append(f"({shown} campaign_feed f where {' and '.join(['not f.public', *where])} {by})")
+        lists.append(listed("campaign_feed", "not f.public"))
     elif not order.public:
         # Few, and found as the caller's own first: in the order's index they would be looked for among everybody's.
-        own: LiteralString = "select * from campaign_feed where not public and owner_id = $1 offset 0"
-        lists.append(f"({shown} ({own}) f where {' and '.join(where)} {by})")
+        own: LiteralString = "(select * from campaign_feed where not public and owner_id = $1 offset 0)"
+        lists.append(listed(own, "true"))
     both: LiteralString = " union all ".join(lists)
     rows: LiteralString = f"""select k.key_text, k.campaign_id, (select row_to_json(d)::text from (
-            select {CAMPAIGN}, null as reviews, null as timeline, {FEED.replace("{f}", "k")}
+            select {CAMPAIGN}, null as reviews, null as warnings, null as timeline, {FEED.replace("{f}", "k")}
             from campaigns x where x.id = k.campaign_id) d) as document
         from (select b.* from ({both}) b
             order by b.key {order.direction}, b.campaign_id {order.direction} limit {limit}) k"""

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any, Final, LiteralString
 
 from contracts.base import Scope
+from domain.cover import CoverWidth
 from infra.database import Database
 from models.user import Role
 
@@ -81,12 +82,21 @@ _REFUNDS: Final = _list(
 )
 
 _USER: Final = f"id, email, name, role, kyc_level, country, {time_text('x.created_at')} as created_at"
+_COVER: Final = """case when x.cover is not null then json_build_object({}) end""".replace(
+    "{}",
+    ", ".join(
+        f"'{int(width)}', '/v1/campaigns/' || x.id || '/cover?width={int(width)}&version=' || x.cover"
+        for width in CoverWidth
+    ),
+)
+"""Where the cover is, as `domain.cover.cover_urls` says."""
 CAMPAIGN: Final = f"""x.id, x.slug, x.owner_id, x.title, x.description, x.kind, x.status, {_money("goal_minor")} as goal,
     {_money("cap_minor")} as cap, {_money("min_ticket_minor")} as min_ticket,
     case when x.max_per_investor_minor > 0 then {_money("max_per_investor_minor")} end as max_per_investor,
     {_money("pledged_minor")} as pledged, {_money("held_minor")} as held, {_money("captured_minor")} as captured,
     x.profit_share_bps, x.success_floor_bps, x.waiting_seconds, x.close_when_funded, x.min_kyc_level, x.countries,
     x.milestones, x.platform_fee_bps, x.profit_until,
+    x.category, x.country, {_COVER} as cover,
     {time_text("x.go_live_at")} as go_live_at, {time_text("x.deadline_at")} as deadline_at, x.deadline_extensions,
     {time_text("x.verified_at")} as verified_at, x.blocked_reason, {time_text("x.next_action_at")} as next_action_at,
     {_workflow("campaign", "x")} as workflow_id, {time_text("x.created_at")} as created_at"""
@@ -94,12 +104,20 @@ FEED: Final = """{f}.investors, {f}.progress_bps, (select row_to_json(s) from (s
     (select row_to_json(p) from (select {f}.score_progress as progress, {f}.score_investors as investors,
         {f}.score_time_left as time_left, {f}.score_news as news) p) as parts) s) as score"""
 """What the feed knows of a campaign, as further columns of its document."""
-_SEEN: Final = "(x.status not in ('draft', 'changes_requested') or x.owner_id = u.id or u.role = 'admin')"
-"""What is not, or not again, before a reviewer is its owner's and the admins' alone (`domain.campaign.EDITABLE`)."""
+SEEN: Final = "(campaign_public(x.status, x.go_live_at) or x.owner_id = u.id or u.role = 'admin')"
+"""Whether the caller `u` may see campaign `x`; what is public, `domain.campaign.is_public` says too."""
 _REVIEWS: Final = _list(
     f"""select {time_text("r.created_at")} as at, decision, note, reviewer_id
          from campaign_reviews r where r.campaign_id = x.id order by r.created_at, r.id"""
 )
+_WARNINGS: Final = _list(
+    f"""select kind, {time_text("w.created_at")} as since
+         from campaign_warnings w where w.campaign_id = x.id and w.cleared_at is null order by w.created_at, w.kind"""
+)
+_WARNING: Final = f"""x.id, x.campaign_id, x.title as campaign, x.owner_id, x.kind,
+    {time_text("x.created_at")} as created_at"""
+_WARNED: Final = """(select w.*, c.title, c.owner_id from campaign_warnings w
+    join campaigns c on (c.tenant_id, c.mode, c.id) = (w.tenant_id, w.mode, w.campaign_id) where w.cleared_at is null)"""
 _UPDATE: Final = f"id, campaign_id, author_id, title, body, {time_text('x.created_at')} as created_at"
 _INVESTMENT: Final = f"""x.id, campaign_id, investor_id, payment_id, x.provider,
     {_money("amount_minor")} as amount, x.status"""
@@ -130,11 +148,12 @@ def _one(
 _ME: Final = f"""select x.role, x.id as owner_id, 1 as rows, (select row_to_json(d)::text from (select {_USER}) d) as document
     from users x where x.id = $1 and x.disabled_at is null"""
 _CAMPAIGN_READ: Final = (
-    f"""{CAMPAIGN}, case when x.owner_id = u.id or u.role = 'admin' then {_REVIEWS} end as reviews, {_STORY} as timeline,
+    f"""{CAMPAIGN}, case when x.owner_id = u.id or u.role = 'admin' then {_REVIEWS} end as reviews,
+        case when x.owner_id = u.id or u.role = 'admin' then {_WARNINGS} end as warnings, {_STORY} as timeline,
         {FEED.replace("{f}", "f")}""",
     "campaigns x join campaign_feed f on (f.tenant_id, f.mode, f.campaign_id) = (x.tenant_id, x.mode, x.id)",
     "x.owner_id",
-    _SEEN,
+    SEEN,
 )
 _ONE_CAMPAIGN: Final = _one(*_CAMPAIGN_READ)
 _ONE_CAMPAIGN_BY_SLUG: Final = _one(*_CAMPAIGN_READ, key="x.slug")
@@ -180,6 +199,11 @@ class Place:
 def campaign_updates(campaign_id: str, place: Place) -> Question:
     """A page of what a campaign's owner has told the investors."""
     return _page(_UPDATE, "campaign_updates", [("campaign_id", campaign_id)], place)
+
+
+def warnings(*, kind: str | None, place: Place) -> Question:
+    """A page of what campaigns' owners are warned of now."""
+    return _page(_WARNING, _WARNED, [("kind", kind)], place)
 
 
 def investments(*, investor_id: str | None, campaign_id: str | None, place: Place) -> Question:

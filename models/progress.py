@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from infra.database import Tx
 
 _PROGRESS = """
-select c.id as campaign_id, c.owner_id, c.status, c.currency, c.goal_minor, c.pledged_minor, c.held_minor,
-    c.captured_minor, f.investors
+select c.id as campaign_id, c.owner_id, c.status, c.go_live_at is not null as approved, c.currency, c.goal_minor,
+    c.pledged_minor, c.held_minor, c.captured_minor, f.investors
 from campaigns c join campaign_feed f on (f.tenant_id, f.mode, f.campaign_id) = (c.tenant_id, c.mode, c.id)
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One campaign's state and money now, in minor units of `currency`; `investors` may be a moment older."""
+    """One campaign's state and money now, in minor units of `currency`; `investors` may be a moment older.
+    `approved`: it has a day on which it went live, or will."""
 
     campaign_id: str
     owner_id: str
     status: str
+    approved: bool
     currency: str
     goal_minor: int
     pledged_minor: int

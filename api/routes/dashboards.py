@@ -20,6 +20,7 @@ from api.views import MoneyView
 from domain.campaign import CampaignStatus, progress_bps
 from domain.dashboard import Flow, Performance, performance
 from domain.errors import NotFound
+from domain.health import HealthWarning
 from domain.milestone import TrancheStatus
 from infra.database import Database, Tx
 from models import dashboard
@@ -64,7 +65,7 @@ class UpcomingView(BaseModel):
 
 
 class OwnedView(BaseModel):
-    """One campaign of the owner. `sources`: held and captured money by where it was paid from.
+    """One campaign of the owner. `sources`: held and captured money by where it was paid from; `warnings`: what to mend.
 
     Of what was captured: `in_escrow`, `released` to the owner, `returned` to investors; `unsent` is released, less the fee, and
     neither sent nor in the wallet.
@@ -84,6 +85,7 @@ class OwnedView(BaseModel):
     progress_bps: int
     investors: int
     sources: dict[str, int]
+    warnings: list[HealthWarning]
     deadline_at: datetime
 
 
@@ -125,13 +127,15 @@ class DashboardView(BaseModel):
 
 
 class TenantView(BaseModel):
-    """How many there are of what, by state; open cases by kind; campaigns' money by currency, in minor units."""
+    """How many there are of what, by state; open cases and campaigns' warnings by kind; campaigns' money by currency, in
+    minor units."""
 
     as_of: datetime
     people: int
     campaigns: dict[str, int]
     distributions: dict[str, int]
     cases: dict[str, int]
+    warnings: dict[str, int]
     money: dict[str, dict[str, int]]
 
 
@@ -185,7 +189,7 @@ def _owned(row: dict[str, Any]) -> OwnedView:
 
     return OwnedView(
         campaign_id=row["id"],
-        **{name: row[name] for name in ("title", "status", "investors", "sources", "deadline_at")},
+        **{name: row[name] for name in ("title", "status", "investors", "sources", "warnings", "deadline_at")},
         **{name: money(name) for name in _OWNED_MONEY},
         progress_bps=progress_bps(row["held_minor"] + row["captured_minor"], row["goal_minor"]),
     )

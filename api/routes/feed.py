@@ -5,13 +5,14 @@ from typing import Annotated
 from fastapi import Query
 from starlette.responses import Response
 
-from api.campaign_terms import Kind
+from api.campaign_terms import Home, Kind
 from api.envelope import MAX_AMOUNT, Envelope, Timestamp
 from api.feed import answer, checked
 from api.paging import Cursor, Limit
 from api.reads import Reader, reads
 from api.routing import api_router
 from api.views import ReadCampaignView
+from domain.business import Category
 from domain.campaign import CampaignStatus
 from models.feed_pages import Sort
 
@@ -23,6 +24,7 @@ Progress = Annotated[
 ]
 When = Annotated[Timestamp | None, Query(description="The deadline is before, or after")]
 CurrencyCode = Annotated[str | None, Query(pattern=r"^[A-Z]{3}$")]
+Where = Annotated[Home | None, Query(description="Where the business is, ISO 3166-1 alpha-2")]
 PersonId = Annotated[str | None, Query(max_length=100, description="Whose campaigns")]
 Words = Annotated[str | None, Query(min_length=1, max_length=200, description='Words, "a phrase", or, -not')]
 
@@ -34,6 +36,8 @@ async def list_campaigns(
     kind: Kind | None = None,
     currency: CurrencyCode = None,
     owner_id: PersonId = None,
+    category: Category | None = None,
+    country: Where = None,
     min_goal: Minor = None,
     max_goal: Minor = None,
     min_progress_bps: Progress = None,
@@ -51,6 +55,7 @@ async def list_campaigns(
     """
     filters = checked({
         "status": status and str(status), "kind": kind, "currency": currency, "owner_id": owner_id,
+        "category": category and str(category), "country": country,
         "min_goal": min_goal, "max_goal": max_goal, "min_progress_bps": min_progress_bps,
         "max_progress_bps": max_progress_bps, "ends_before": ends_before, "ends_after": ends_after, "q": q,
     })  # fmt: skip

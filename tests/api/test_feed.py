@@ -11,7 +11,7 @@ import pytest
 
 from api import feed_keeper
 from infra.database import Database
-from models import feed
+from models import feed, feed_pages
 from tests.fixtures.api import Edge, assert_problem, set_scope
 from tests.fixtures.feed import SEEDED, Feed
 from tests.fixtures.hostile import campaign_body, fill_wallet
@@ -84,6 +84,10 @@ async def test_each_filter_keeps_what_it_names(seeded: Feed) -> None:
         "max_progress_bps=100": lambda row: row["progress_bps"] <= 100,
         f"ends_before={middle}": lambda row: moment(row["deadline_at"]) < moment(middle),
         f"ends_after={middle}": lambda row: moment(row["deadline_at"]) > moment(middle),
+        "category=energy": lambda row: row["category"] == "energy",
+        "country=GH": lambda row: row["country"] == "GH",
+        "category=food&country=NG": lambda row: (row["category"], row["country"]) == ("food", "NG"),
+        "country=FJ": lambda row: False,
         f"owner_id={seeded.owner.id}": lambda row: True,
         f"owner_id={seeded.stranger.id}": lambda row: False,
         "q=bakery 17": lambda row: "17" in row["title"].split(),
@@ -105,6 +109,30 @@ async def test_each_filter_keeps_what_it_names(seeded: Feed) -> None:
         assert [row["id"] for row in await seeded.rows(f"?limit=100&{query}")] == expected, query
 
 
+@pytest.mark.parametrize("sort", ORDERS)
+@pytest.mark.parametrize("who", ["investor", "owner", "admin"])
+async def test_words_that_very_many_have_find_the_same(
+    seeded: Feed, sort: str, who: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By either way; and where an order is not looked through to its end, the first of it."""
+    person, query = getattr(seeded, who), f"?sort={sort}&limit=30&q=street -7&currency=NGN"
+    by_index = [await seeded.rows(query, person)]
+    cursor = (await seeded.get(query, person)).json()["meta"]["next_cursor"]
+    by_index.append(await seeded.rows(f"{query}&cursor={cursor}", person))
+    monkeypatch.setattr(feed_pages, "_FEW", 20)
+    assert [await seeded.rows(query, person), await seeded.rows(f"{query}&cursor={cursor}", person)] == by_index
+    assert len(by_index[0]) == 30 and not any("7" in row["title"].split() for row in by_index[0])
+    assert await seeded.rows(f"?sort={sort}&q=butcher", person) == []
+    monkeypatch.setattr(feed_pages, "_LOOKED_AT", 10)
+    first = await seeded.rows(f"?sort={sort}&limit=30&q=street", seeded.investor)
+    assert first == (await seeded.rows(f"?sort={sort}&limit=10", seeded.investor))
+    draft = await seeded.act(seeded.owner, "/campaigns", campaign_body(draft=True, title="A street of ovens"))
+    found = [row["id"] for row in await seeded.rows("?limit=1&q=street", seeded.owner)]
+    assert found == [draft["id"]] and seeded.sql("select count(*) from campaigns where title like '%%street%%'") == [
+        (1,)
+    ]
+
+
 async def test_words_are_the_tenants_own_and_follow_the_text(here: Feed) -> None:
     other = Feed(here.edge, here.database)
     mine = await here.act(here.owner, "/campaigns", campaign_body(draft=True, title="Adire dyeing"))
@@ -118,6 +146,11 @@ async def test_words_are_the_tenants_own_and_follow_the_text(here: Feed) -> None
         assert connection.execute("select campaigns_matching('batik or adire')").fetchall() == [], "no scope, no words"
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select words from campaign_words")
+    with psycopg.connect(role_url(here.edge.owner_url, "chama_app")) as connection:
+        set_scope(connection, other.scope)
+        assert connection.execute("select campaign_matches(%s, 'batik')", (mine["id"],)).fetchall() == [(False,)]
+        set_scope(connection, here.scope)
+        assert connection.execute("select campaign_matches(%s, 'batik')", (mine["id"],)).fetchall() == [(True,)]
 
 
 async def test_only_what_was_approved_is_public(here: Feed) -> None:
@@ -149,7 +182,8 @@ async def test_only_what_was_approved_is_public(here: Feed) -> None:
         ("?min_goal=5", "currency"), ("?max_goal=5", "currency"), ("?currency=NGN&min_goal=-1", "query.min_goal"),
         ("?currency=NGN&max_goal=1e5", "query.max_goal"), ("?min_progress_bps=x", "query.min_progress_bps"),
         ("?ends_before=tomorrow", "query.ends_before"), ("?ends_after=2030-01-01T00:00:00", "query.ends_after"),
-        ("?q=", "query.q"), ("?sort=newest&sort=newest", "query.sort"),
+        ("?q=", "query.q"), ("?category=bread", "query.category"), ("?country=XX", "query.country"),
+        ("?country=Ghana", "query.country"), ("?country=gh", "query.country"), ("?sort=newest&sort=newest", "query.sort"),
     ],
 )  # fmt: skip
 async def test_a_parameter_that_is_wrong_is_named(here: Feed, query: str, field: str) -> None:

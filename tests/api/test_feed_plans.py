@@ -1,5 +1,6 @@
 """Each page of the feed is read in the order of an index, and words by theirs: what Postgres plans for twenty thousand rows."""
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -62,6 +63,23 @@ def test_a_page_is_read_in_the_order_of_its_index(
         assert f"using {INDEXES[sort]}" in hidden and "Sort  " not in hidden, plan
     else:
         assert "campaign_feed_hidden" in hidden, plan
+
+
+@pytest.mark.parametrize("everything", [False, True])
+@pytest.mark.parametrize("sort", Sort)
+def test_words_that_all_have_end_with_the_page(crowded: psycopg.Connection[Any], sort: Sort, everything: bool) -> None:
+    """Twenty thousand have the word: about as many are looked at as the page has rows."""
+    query = feed_query(sort, ("q",), False, everything, many=True)
+    name = f"p{uuid4().hex}"
+    crowded.execute(f"prepare {name} as {query}".encode())
+    someone = crowded.execute("select id from users").fetchone()
+    assert someone is not None
+    values = f"'{someone[0]}', 'street', 50, 20000"
+    lines = crowded.execute(f"explain (analyze, timing off) execute {name}({values})".encode())
+    plan = "\n".join(row[0] for row in lines)
+    assert f"using {INDEXES[sort]} on campaign_feed" in plan and "Seq Scan on campaign_feed" not in plan, plan
+    looked_at = [int(found) for found in re.findall(rf"using {INDEXES[sort]} .*actual rows=(\d+)", plan)]
+    assert looked_at and max(looked_at) <= 200, plan
 
 
 def test_words_are_found_by_their_index(crowded: psycopg.Connection[Any], owner_url: str) -> None:

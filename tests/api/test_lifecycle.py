@@ -145,6 +145,9 @@ REFUSALS: list[tuple[State, str, tuple[str, str], Any, int, str]] = [
     (SUBMITTED, "owner", EDIT, {"title": "New"}, 409, "campaign_under_review"),
     (LIVE, "owner", EDIT, GOAL, 409, "terms_are_fixed"),
     (LIVE, "owner", EDIT, {"title": "New", "success_floor_bps": 1}, 409, "terms_are_fixed"),
+    (LIVE, "owner", EDIT, {"category": "food"}, 409, "terms_are_fixed"),
+    (DRAFT, "owner", EDIT, {"country": "XX"}, 422, "invalid_request"),
+    (DRAFT, "owner", EDIT, {"category": "bread"}, 422, "invalid_request"),
     (SCHEDULED, "owner", EDIT, {"deadline_at": days(20)}, 409, "terms_are_fixed"),
     (PAUSED, "owner", EDIT, {"kind": "keep_what_you_raise"}, 409, "terms_are_fixed"),
     (SETTLED, "owner", EDIT, {"title": "New"}, 409, "campaign_decided"),
@@ -226,15 +229,21 @@ async def test_the_same_deadline_is_no_change(people: People) -> None:
 async def test_a_draft_is_edited_submitted_sent_back_and_approved(people: People) -> None:
     campaign = await people.draft()
     assert people.edge.count("outbox", "order_key like %s", f"%{campaign}") == 0, "no process for a draft"
-    edited = await people.ask(people.owner, "PATCH", f"/v1/campaigns/{campaign}", {**GOAL, "title": "Ovens"})
+    edited = await people.ask(
+        people.owner,
+        "PATCH",
+        f"/v1/campaigns/{campaign}",
+        {**GOAL, "title": "Ovens", "country": "NG", "category": "food"},
+    )
     data = edited.json()["data"]
+    assert (data["country"], data["category"]) == ("NG", "food")
     assert (data["goal"]["amount"], data["cap"]["amount"], data["title"]) == (800_000, 800_000, "Ovens")
     await people.act(people.owner, f"/v1/campaigns/{campaign}/submit")
     assert people.edge.count("outbox", "order_key like %s and kind = 'start'", f"%{campaign}") == 1
     await people.review(campaign, "request_changes", note="Say what for.")
     seen = (await people.ask(people.owner, "GET", f"/v1/campaigns/{campaign}")).json()["data"]
     assert [(each["decision"], each["note"]) for each in seen["reviews"]] == [("request_changes", "Say what for.")]
-    later = {"description": "For bread.", "deadline_at": days(60), "max_per_investor": None}
+    later = {"description": "For bread.", "deadline_at": days(60), "max_per_investor": None, "category": None}
     assert (await people.ask(people.owner, "PATCH", f"/v1/campaigns/{campaign}", later)).is_success
     await people.act(people.owner, f"/v1/campaigns/{campaign}/submit")
     await people.review(campaign, "approve", note=None)
@@ -277,7 +286,9 @@ async def test_a_deleted_draft_is_gone_and_only_a_draft_can_be(people: People, d
         assert connection.execute("delete from campaigns where id = %s", (live,)).rowcount == 0
 
 
-@pytest.mark.parametrize("term", ["goal_minor = 1", "kind = 'keep_what_you_raise'", "success_floor_bps = 0"])
+@pytest.mark.parametrize(
+    "term", ["goal_minor = 1", "kind = 'keep_what_you_raise'", "success_floor_bps = 0", "country = 'GH'"]
+)
 async def test_no_statement_changes_the_terms_of_an_approved_campaign(people: People, term: str) -> None:
     campaign, draft = await people.live(), await people.draft()
     people.edge.sql(f"update campaigns set {term} where id = %s", draft)

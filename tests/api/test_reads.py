@@ -91,13 +91,21 @@ async def test_what_postgres_writes_is_what_the_view_writes(world: World, path: 
 async def test_a_read_shows_what_the_command_answered(world: World) -> None:
     body = campaign_body(description=ODD)
     made = await world.post(Role.BUSINESS_OWNER, "/v1/campaigns", body)
-    read = (await world.get(f"/v1/campaigns/{made['id']}")).json()["data"]
+    read = (await world.get(f"/v1/campaigns/{made['id']}", Role.BUSINESS_OWNER)).json()["data"]
+    for name in ("reviews", "warnings"):
+        assert (read.pop(name), made.pop(name)) == ([], None)
     assert [event["event"] for event in read.pop("timeline")] == ["campaign_submitted"]
     made.pop("timeline")
     fed = {name: read.pop(name) for name in ("investors", "progress_bps", "score")}
     assert read == made and read["description"] == ODD
     listed = (await world.get("/v1/campaigns?status=submitted", Role.BUSINESS_OWNER)).json()["data"]
-    assert next(each for each in listed if each["id"] == made["id"]) == {**made, "timeline": None, **fed}
+    assert next(each for each in listed if each["id"] == made["id"]) == {
+        **made,
+        "reviews": None,
+        "warnings": None,
+        "timeline": None,
+        **fed,
+    }
 
 
 async def test_pages_go_on_where_they_ended(world: World) -> None:
