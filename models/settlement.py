@@ -1,5 +1,6 @@
 """Settlements: a campaign's outcome applied to every held or charged line, as rows, not workflows (DESIGN §2.16)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -171,6 +172,16 @@ async def change_line(
         """update settlement_lines set status = %s, error_code = %s, next_action_at = %s, tries = tries + 1, updated_at = now()
            where settlement_id = %s and line_no = %s and status in ('queued', 'unknown', 'pending')""",
         (status, error_code, next_action_at, line.settlement_id, line.line_no),
+    )
+
+
+async def finish_lines(tx: Tx, settlement_id: str, numbers: Sequence[int]) -> None:
+    """These lines are done, as `change_line` does it."""
+    await tx.execute(
+        """update settlement_lines set status = 'done', error_code = null, next_action_at = null, tries = tries + 1,
+                  updated_at = now()
+           where settlement_id = %s and line_no = any(%s) and status in ('queued', 'unknown', 'pending')""",
+        (settlement_id, list(numbers)),
     )
 
 
