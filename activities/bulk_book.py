@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from activities.refund_steps import CAMPAIGN_FAILED
 from contracts.base import Scope
 from contracts.ids import attempt_key
 from domain import accounts
 from domain.investment import INVESTMENT, Bucket, InvestmentStatus
 from domain.money import Money
-from domain.payment import WALLET
+from domain.payment import CAMPAIGN_FAILED, WALLET
 from infra.database import Tx
 from models import bulk_settlement as rows
 from models import ledger, timeline

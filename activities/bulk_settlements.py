@@ -26,16 +26,23 @@ from activities.gateways.protocols import (
     RefundAnswer,
     RefundFact,
 )
-from activities.late_money import refund_id
 from activities.payment_steps import effect_on
 from activities.rails import Rails
-from activities.refund_steps import CAMPAIGN_FAILED, effect_of, order_of
+from activities.refund_steps import effect_of, order_of
 from contracts.base import Scope
-from contracts.ids import attempt_key, provider_key
+from contracts.ids import attempt_key, provider_key, refund_id
 from domain.campaign import TAKES_MONEY
 from domain.errors import DomainError
 from domain.investment import InvestmentStatus
-from domain.payment import WALLET, AttemptStatus, PaymentStatus, PaymentStep, matches_request, next_step
+from domain.payment import (
+    CAMPAIGN_FAILED,
+    WALLET,
+    AttemptStatus,
+    PaymentStatus,
+    PaymentStep,
+    matches_request,
+    next_step,
+)
 from infra.database import Database, Tx
 from models.bulk_settlement import Piece, Return, lock_pieces, requested
 from models.campaign import get_campaign

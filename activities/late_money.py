@@ -7,8 +7,7 @@ from typing import Any
 
 from activities.book import Book
 from activities.gateways.protocols import PaymentFact, RailAnswer
-from contracts.base import Scope
-from contracts.ids import derive_id
+from contracts.ids import refund_id
 from contracts.payment import PaymentInput, RefundInput
 from domain import accounts
 from domain.investment import InvestmentStatus
@@ -100,11 +99,6 @@ async def _take_and_return(book: Book, amount_minor: int, *, reason: str, status
     refund = await request_refund(book, accounts.suspense(amount.currency), amount, reason=reason)
     task = RefundInput(scope=book.scope, refund_id=refund.id, as_of=book.as_of)
     await book.start("refund", "RefundWorkflow", refund.id, task)
-
-
-def refund_id(scope: Scope, reference: str, reason: str, failed_before: int = 0) -> str:
-    """The id of an attempt's refund for a reason; `failed_before`: so many of them failed for good."""
-    return derive_id("ref", scope, reference, reason, *([str(failed_before)] if failed_before else []))
 
 
 async def request_refund(

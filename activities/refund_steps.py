@@ -15,13 +15,13 @@ from activities.gateways.protocols import (
 from activities.late_money import close_cases, request_refund
 from activities.rails import Rails
 from contracts.base import Scope
-from contracts.ids import provider_key
+from contracts.ids import provider_key, refund_key, refund_reference
 from contracts.payment import RefundProgress
 from domain import accounts
 from domain.errors import NotFound
 from domain.investment import InvestmentStatus, RefundTo
 from domain.money import Money
-from domain.payment import REFUND, WALLET, RefundStatus, next_check
+from domain.payment import CAMPAIGN_FAILED, REFUND, WALLET, RefundStatus, next_check
 from infra.database import Database, Tx
 from models import ledger
 from models.base import move, update
@@ -39,8 +39,6 @@ from models.payment import (
 )
 
 _R = RefundStatus
-CAMPAIGN_FAILED = "campaign_failed"
-"""The reason of refunds that a failed campaign owes its investors."""
 
 
 class RefundSteps:
@@ -191,8 +189,8 @@ class RefundSteps:
 def order_of(refund_id: str, amount: Money, *, payment_reference: str, provider_id: str) -> RefundOrder:
     """What a rail is asked for. The same refund always gives the same order, or a replay would be refused."""
     return RefundOrder(
-        reference=refund_id.replace("_", "-"),
-        key=provider_key(f"refund/{refund_id}"),
+        reference=refund_reference(refund_id),
+        key=provider_key(refund_key(refund_id)),
         payment_reference=payment_reference,
         provider_id=provider_id,
         amount_minor=amount.amount_minor,
@@ -206,7 +204,7 @@ def effect_of(
     """The call as an effect. Where a repeat is not recognised, two callers must never overlap."""
     return Effect(
         scope=scope,
-        key=f"refund/{refund_id}",
+        key=refund_key(refund_id),
         provider=provider,
         operation="refund",
         request=order,

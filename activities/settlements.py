@@ -3,8 +3,9 @@ same steps as a single payment or refund."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
+from typing import Final
 
 import structlog
 from temporalio import activity
@@ -19,14 +20,31 @@ from activities.renewals import Renewals
 from contracts.base import Scope
 from contracts.campaign import SettlementProgress, SettlementRange, SettlementTask
 from contracts.payment import PaymentProgress
+from domain import accounts
 from domain.errors import DomainError
 from domain.payment import PaymentStatus, PaymentStep, RefundStatus, next_check
-from infra.database import Database
+from infra.database import Database, Tx
+from models import ledger
+from models.campaign import get_campaign
 from models.case import open_case
 from models.payment import get_payment
-from models.settlement import SettlementLine, change_line, change_settlement, count_lines, get_settlement, open_lines
+from models.settlement import (
+    NOT_COVERED,
+    Settlement,
+    SettlementLine,
+    block_settlement,
+    change_line,
+    change_settlement,
+    count_lines,
+    get_settlement,
+    open_lines,
+    postpone_lines,
+    refunds_to_come,
+)
 
 log = structlog.get_logger(__name__)
+COVER_AGAIN: Final = timedelta(hours=1)
+"""How long refunds wait for money that is not on the campaign's escrow, before it is looked for again."""
 LINES_AT_ONCE = 8
 """Lines of a range in flight together, well under the pool's size."""
 _P = PaymentStatus
@@ -50,6 +68,8 @@ class SettlementActivities:
             settlement = await get_settlement(tx, task.settlement_id)
             assert settlement is not None
             lines = await open_lines(tx, task.settlement_id, task.first, task.last, task.as_of)
+            if settlement.blocked_reason == NOT_COVERED:
+                lines = await self._look_for_money(tx, settlement, lines, task.as_of)
         async with translated(), heartbeating():
             left = await self._bulk.settle(task.scope, settlement, lines, task.as_of)
             await self._one_by_one(
@@ -63,6 +83,17 @@ class SettlementActivities:
                     ),
                 ],
             )
+
+    async def _look_for_money(
+        self, tx: Tx, settlement: Settlement, lines: list[SettlementLine], as_of: datetime
+    ) -> list[SettlementLine]:
+        """The lines to carry out: all where the escrow covers every refund by now, else those that give nothing back."""
+        if await is_covered(tx, settlement):
+            await block_settlement(tx, settlement.id, None)
+            return lines
+        waiting = [each.line_no for each in lines if each.action == "refund" and each.status == "queued"]
+        await postpone_lines(tx, settlement.id, waiting, code=NOT_COVERED, until=as_of + COVER_AGAIN)
+        return [each for each in lines if each.line_no not in waiting]
 
     async def _one_by_one(self, task: SettlementRange, lines: list[tuple[SettlementLine, _Doing]]) -> None:
         """A few at a time."""
@@ -147,15 +178,31 @@ class SettlementActivities:
         """Count what is left, and record it for operators and the campaign."""
         async with translated(), self._db.transaction(task.scope) as tx:
             counts = await count_lines(tx, task.settlement_id)
+            settlement = await get_settlement(tx, task.settlement_id)
+            assert settlement is not None
+            blocked = "failed_lines" if counts.failed and not counts.open else None
+            if settlement.blocked_reason == NOT_COVERED and counts.open:
+                blocked = NOT_COVERED
             at = (counts.next_action_at or task.as_of) if counts.open else None
             await change_settlement(
                 tx,
                 task.settlement_id,
                 status="running" if counts.open else "completed",
                 next_action_at=at,
-                blocked_reason="failed_lines" if counts.failed and not counts.open else None,
+                blocked_reason=blocked,
             )
             return SettlementProgress(open=counts.open, done=counts.done, failed=counts.failed, next_action_at=at)
+
+
+async def is_covered(tx: Tx, settlement: Settlement) -> bool:
+    """Whether the campaign's escrow has what the settlement's lines are still to give back."""
+    wanted = await refunds_to_come(tx, settlement.id)
+    if not wanted:
+        return True
+    campaign = await get_campaign(tx, settlement.campaign_id)
+    assert campaign is not None
+    escrow = accounts.escrow(campaign.id, campaign.currency)
+    return (await ledger.balance(tx, escrow.code)).available_minor >= wanted
 
 
 async def _not_sent(error: RailNotSent) -> _Standing:

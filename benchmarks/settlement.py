@@ -107,12 +107,17 @@ class Result:
 
     lines: int
     seconds: float
-    processor: float
+    parts: dict[str, float]
     drained: float
     events: int
     size: int
     runs: int
     resident: int
+
+    @property
+    def processor(self) -> float:
+        """Of all parts."""
+        return sum(self.parts.values())
 
 
 @dataclass
@@ -155,15 +160,16 @@ class Bench:
         killing = asyncio.create_task(self._kill(settlement, lines))
         resident = await self._until_done(campaign)
         await killing
-        seconds, used = time.perf_counter() - began, processor_seconds(self.stack) - used
+        seconds, parts = time.perf_counter() - began, processor_seconds(self.stack)
         await self.superuser.execute(_TOLD, (world.seeded.scope.tenant_id,))
         await self._until_drained(world)
         drained = time.perf_counter() - began
         outcome = {row["status"]: row["n"] for row in await self._rows(_OUTCOME, campaign)}
         assert outcome == {"captured" if capture else "refunded": lines}, outcome
         runs = await self._history(workflow_id("settlement", world.seeded.scope, settlement))
+        parts = {name: parts[name] - used.get(name, 0.0) for name in parts}
         return Result(
-            lines=lines, seconds=seconds, processor=used, drained=drained, events=max(events for events, _ in runs),
+            lines=lines, seconds=seconds, parts=parts, drained=drained, events=max(events for events, _ in runs),
             size=max(size for _, size in runs), runs=len(runs), resident=resident,
         )  # fmt: skip
 
@@ -283,11 +289,12 @@ class Bench:
         return made
 
 
-def processor_seconds(stack: Stack) -> float:
-    """What the stack's processes, and those that died, have used of the processors."""
+def processor_seconds(stack: Stack) -> dict[str, float]:
+    """What each part of the stack, and `killed` the processes that died, have used of the processors."""
     died = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ticks = sum(_ticks(pid) for each in stack.snapshots() for pid in _tree(stack.pid(each.name)))
-    return died.ru_utime + died.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
+    used = {each.name: sum(_ticks(pid) for pid in _tree(stack.pid(each.name))) for each in stack.snapshots()}
+    tick = os.sysconf("SC_CLK_TCK")
+    return {"killed": died.ru_utime + died.ru_stime} | {name: ticks / tick for name, ticks in used.items()}
 
 
 def _tree(pid: int | None) -> Iterator[int]:
@@ -332,6 +339,7 @@ async def run(what: str, rail: str, sizes: list[int], kills: int, directory: Pat
                     f"drained after {each.drained:7.1f} s, {each.events} events, {each.size} bytes, {each.runs} run(s), "
                     f"worker {each.resident // 1024} MiB, {kills} kills"
                 )
+                say("  processor: " + ", ".join(f"{name} {used:.1f} s" for name, used in each.parts.items()))
         say("seconds:   " + line_through([(each.lines, each.seconds) for each in results]))
         say("processor: " + line_through([(each.lines, each.processor) for each in results]))
         report = await examine(stack.settings)

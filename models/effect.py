@@ -141,9 +141,9 @@ async def claim_many(tx: Tx, *, tenant: object, mode: str, wanted: Sequence[Want
 
 IN_FLIGHT: Final[LiteralString] = """
 select 1 as found from effects
- where key in ($1, $2) and status = 'claimed' and sent_at > now() - interval '5 seconds' limit 1
+ where key = any($1::text[]) and status = 'claimed' and sent_at > now() - interval '5 seconds' limit 1
 """
-"""A row while the answer to a call under one of two keys is awaited, or is just being written down."""
+"""A row while the answer to a call under one of some keys is awaited, or is just being written down."""
 
 
 async def send_again(tx: Tx, key: str) -> None:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from sqlmodel import Field
 
 from contracts.base import Scope
-from infra.database import Tx
+from infra.database import Tx, fetch_one
 from models.base import Scoped, by_id, read_all, update
 
 
@@ -161,6 +161,37 @@ async def lines_page(tx: Tx, settlement_id: str, *, after: int, limit: int) -> l
         SettlementLine,
         "select * from settlement_lines where settlement_id = %s and line_no > %s order by line_no limit %s",
         (settlement_id, after, limit),
+    )
+
+
+NOT_COVERED: Final = "not_covered"
+"""The blocked reason of a settlement whose refunds are more than the campaign's escrow has."""
+
+
+async def refunds_to_come(tx: Tx, settlement_id: str) -> int:
+    """What the settlement's lines will give back and have not reserved yet, in minor units."""
+    row = await fetch_one(
+        tx,
+        """select coalesce(sum(i.amount_minor), 0)::bigint as minor
+             from settlement_lines l
+             join investments i on (i.tenant_id, i.mode, i.id) = (l.tenant_id, l.mode, l.investment_id)
+            where l.settlement_id = %s and l.action = 'refund' and l.status = 'queued' and i.status = 'captured'""",
+        (settlement_id,),
+    )
+    return int(row["minor"]) if row else 0
+
+
+async def block_settlement(tx: Tx, settlement_id: str, reason: str | None) -> None:
+    """Say why the settlement stands still, or that it does so no longer."""
+    await update(tx, Settlement, {"id": settlement_id}, {"blocked_reason": reason})
+
+
+async def postpone_lines(tx: Tx, settlement_id: str, numbers: Sequence[int], *, code: str, until: datetime) -> None:
+    """Leave queued lines for a later pass, untried."""
+    await tx.execute(
+        """update settlement_lines set error_code = %s, next_action_at = %s, updated_at = now()
+           where settlement_id = %s and line_no = any(%s) and status = 'queued'""",
+        (code, until, settlement_id, list(numbers)),
     )
 
 

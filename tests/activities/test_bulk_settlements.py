@@ -7,12 +7,18 @@ from typing import Any
 import pytest
 
 from activities.gateways.protocols import PaymentFact, RailAnswer, RailNotSent, RailRejected, RailUnknown
+from activities.settlements import is_covered
 from contracts.base import Scope
 from infra.database import Database
+from models.refund_reconciliation import wrong_credits
+from models.settlement import get_settlement
 from tests.fixtures.pledges import NGN, NOW
+from tests.fixtures.postgres import role_url
 from tests.fixtures.settling import Settling
 
 MIXED = ("wallet", "stripe", "wallet", "stripe", "stripe")
+MOVE = "select ledger_post_one(%s, 'correction', 'single'::ledger_phase, %s::uuid, now(), null, %s, %s, %s)"
+"""Key, hash, the account that is debited, the one that is credited, minor units."""
 Made = tuple[Database, Scope, str]
 
 
@@ -103,9 +109,8 @@ async def test_a_chunk_whose_escrow_is_short_refuses_lines_alone(made: Made) -> 
     """The ledger refuses the chunk: line by line, what is there is given back, and the rest waits for a person."""
     each = await settling(made, ("wallet", "wallet"), "release", captured=True)
     each.sql(
-        """select ledger_post_one('gone', 'suspense_attached', 'single'::ledger_phase, %s::uuid, now(), null, %s, %s, 10000)""",
-        "0" * 32, f"escrow:{each.campaign.id}:NGN", f"wallet:{each.pledges[0].investor_id}:NGN",
-    )  # fmt: skip
+        MOVE, "gone", "0" * 32, f"escrow:{each.campaign.id}:NGN", f"wallet:{each.pledges[0].investor_id}:NGN", 10_000
+    )
     progress = await each.run()
     assert progress.done + progress.failed == 2 and progress.failed == 1
     assert sorted(each.line(n) for n in range(2)) == [("done", None), ("failed", "insufficient_funds")]
@@ -131,3 +136,53 @@ async def test_a_pledge_taken_back_in_time_is_released_where_others_are_captured
     progress = await each.run()
     assert (progress.open, progress.failed) == (0, 0)
     assert [each.pledge(n) for n in range(3)] == ["canceled", "canceled", "captured"]
+
+
+async def test_refunds_that_are_not_covered_wait_and_say_so(made: Made) -> None:
+    """Nobody is paid from what others are owed; a pledge that is only held is released meanwhile."""
+    each = await settling(made, ("wallet", "stripe"), "release", captured=True)
+    escrow, payer = f"escrow:{each.campaign.id}:NGN", each.pledges[0].investor_id
+    each.sql(MOVE, "gone", "0" * 32, escrow, f"wallet:{payer}:NGN", 5)
+    each.sql("update settlements set blocked_reason = 'not_covered' where id = %s", each.settlement)
+    progress = await each.run()
+    assert (progress.open, progress.done, each.cards.calls) == (2, 0, [])
+    assert progress.next_action_at == NOW + timedelta(hours=1) and each.line(0) == ("queued", "not_covered")
+    assert each.sql("select blocked_reason from settlements where id = %s", each.settlement) == [("not_covered",)]
+    each.sql(MOVE, "back", "1" * 32, f"wallet:{payer}:NGN", escrow, 5)
+    progress = await each.run(as_of=NOW + timedelta(hours=1))
+    assert (progress.open, progress.done) == (0, 2)
+    assert each.sql("select blocked_reason from settlements where id = %s", each.settlement) == [(None,)]
+
+
+async def test_the_planned_refunds_are_held_against_the_escrow(made: Made) -> None:
+    each = await settling(made, ("wallet", "wallet"), "release", captured=True)
+    async with each.db.transaction(each.scope) as tx:
+        settlement = await get_settlement(tx, each.settlement)
+        assert settlement is not None and await is_covered(tx, settlement)
+    each.sql(MOVE, "gone", "0" * 32, f"escrow:{each.campaign.id}:NGN", f"wallet:{each.pledges[0].investor_id}:NGN", 1)
+    async with each.db.transaction(each.scope) as tx:
+        assert not await is_covered(tx, settlement)
+
+
+async def test_the_auditor_knows_what_went_into_wallets(made: Made, owner_url: str) -> None:
+    each = await settling(made, ("stripe", "wallet"), "release", captured=True)
+    each.sql("update investments set refund_to = 'wallet' where id = %s", each.pledges[0].id)
+    await each.run()
+    auditor = Database(role_url(owner_url, "chama_audit"), name="test-audit", max_size=1)
+    await auditor.open()
+    try:
+
+        async def findings() -> list[str]:
+            async with auditor.transaction() as tx:
+                return [text for text in await wrong_credits(tx) if str(each.scope.tenant_id) in text]
+
+        assert await findings() == []
+        each.sql(
+            "update refunds set amount_minor = amount_minor - 1 where provider = 'wallet' and id = (select min(id) from refunds)"
+        )
+        assert any("into the wallet is succeeded" in text for text in await findings())
+        each.sql("update investments set status = 'credited_to_wallet' where id = %s", each.pledges[1].id)
+        each.sql("update refunds set status = 'failed' where payment_id = %s", each.pledges[1].payment_id)
+        assert any("credited without its refund" in text for text in await findings())
+    finally:
+        await auditor.close()
