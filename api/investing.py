@@ -52,7 +52,7 @@ class InvestRequest(StrictModel):
     provider: Literal["paystack", "stripe", "wallet"]
     instrument: Instrument | None = None
     return_url: ReturnUrl | None = None
-    refund_to: RefundTo = RefundTo.SOURCE
+    refund_to: Literal["source", "wallet"] = "source"
 
 
 async def invest(unit: Unit, campaign_id: str, body: InvestRequest) -> Reply:
@@ -173,7 +173,7 @@ def _pledge(
         amount_minor=body.amount,
         currency=body.currency,
         status=status,
-        refund_to=body.refund_to,
+        refund_to=RefundTo(body.refund_to),
         created_at=unit.as_of,
     )
     return investment, payment

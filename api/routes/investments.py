@@ -1,6 +1,6 @@
 """Investments: lists, details with timeline, canceling before capture, and where a refund would go."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
@@ -89,7 +89,7 @@ async def cancel_investment(
 class RefundToRequest(StrictModel):
     """Where the money goes, should it be given back."""
 
-    to: RefundTo
+    to: Literal["source", "wallet"]
 
 
 @router.post("/investments/{investment_id}/refund-to", response_model=Envelope[InvestmentView])
@@ -111,9 +111,9 @@ async def choose_refund(
         assert investment is not None and payment is not None
         if investment.status not in REFUND_UNDECIDED:
             raise Conflict("refund_decided", f"The investment is {investment.status}: no choice of a refund is left.")
-        if investment.refund_to is not body.to:
+        if investment.refund_to != body.to:
+            investment.refund_to = RefundTo(body.to)
             await update(unit.tx, Investment, {"id": investment.id}, {"refund_to": body.to})
-            investment.refund_to = body.to
             await unit.timeline(investment.id, "refund_to_chosen", to=body.to)
             await unit.audit("investment.refund_to_chosen", "investment", investment.id, to=body.to)
         return Reply(200, investment_view(unit.scope, investment, payment))
