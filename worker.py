@@ -12,6 +12,8 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.beneficiaries import BeneficiaryActivities
+from activities.bulk_effects import BulkEffects
+from activities.bulk_settlements import BulkSettlements
 from activities.campaigns import CampaignActivities
 from activities.clock import ClockActivities
 from activities.distributions import DistributionActivities
@@ -74,7 +76,8 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
     renewals = Renewals(db, rails, effects, steps)
     notifications = NotificationActivities(db, settings)
     payments = PaymentActivities(steps, notifications)
-    settlements = SettlementActivities(db, steps, refunds, renewals)
+    bulk = BulkSettlements(db, rails, BulkEffects(db))
+    settlements = SettlementActivities(db, steps, refunds, renewals, bulk)
     distributions = DistributionActivities(db)
     milestones = MilestoneActivities(db)
     bound: list[Callable[..., Any]] = [

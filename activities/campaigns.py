@@ -7,6 +7,7 @@ from temporalio import activity
 
 from activities.book import send
 from activities.errors import translated
+from activities.settlements import is_covered
 from contracts.base import Scope
 from contracts.campaign import CampaignProgress, CampaignTask
 from contracts.ids import derive_id
@@ -22,7 +23,14 @@ from models.campaign import Campaign, get_campaign, next_renewal
 from models.clock import business_now
 from models.milestone import WORKING, mark_plan, plan_release
 from models.notification import notify
-from models.settlement import Settlement, plan_settlement, settlement_rounds, settlements_of
+from models.settlement import (
+    NOT_COVERED,
+    Settlement,
+    block_settlement,
+    plan_settlement,
+    settlement_rounds,
+    settlements_of,
+)
 
 _C = CampaignStatus
 _END_OF_SETTLING = {_C.SETTLING: "capture", _C.REFUNDING: "release"}
@@ -151,7 +159,7 @@ class _Advance:
             as_of=self._as_of,
         )
         await self._story(f"settlement_{outcome}", settlement_id=settlement_id, lines=lines)
-        return Settlement(
+        settlement = Settlement(
             tenant_id=campaign.tenant_id,
             mode=campaign.mode,
             id=settlement_id,
@@ -162,6 +170,9 @@ class _Advance:
             lines=lines,
             created_at=self._as_of,
         )
+        if outcome == "release" and not await is_covered(self._tx, settlement):
+            await block_settlement(self._tx, settlement_id, NOT_COVERED)
+        return settlement
 
     async def _move(self, status: CampaignStatus, **changes: Any) -> None:
         moved = await move(self._tx, Campaign, CAMPAIGN, self._campaign.id, status, **changes)

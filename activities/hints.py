@@ -19,6 +19,10 @@ _ANNOUNCED: Final[Mapping[str, Mapping[str, PaymentFact]]] = {
     "stripe": stripe_wire.ANNOUNCED,
     "paystack": paystack_wire.ANNOUNCED,
 }
+_ANNOUNCED_REFUNDS: Final[Mapping[str, frozenset[str]]] = {
+    "stripe": stripe_wire.ANNOUNCED_REFUNDS,
+    "paystack": paystack_wire.ANNOUNCED_REFUNDS,
+}
 _ANNOUNCED_PAYOUTS: Final[Mapping[str, Mapping[str, PayoutFact]]] = {"paystack": paystack_wire.ANNOUNCED_TRANSFERS}
 _ENDED_BY: Final[Mapping[PayoutStatus, frozenset[PayoutFact]]] = {
     PayoutStatus.SUCCEEDED: frozenset({PayoutFact.SUCCEEDED}),
@@ -28,6 +32,7 @@ _ENDED_BY: Final[Mapping[PayoutStatus, frozenset[PayoutFact]]] = {
 _COVERED: Final[Mapping[AttemptStatus, frozenset[PaymentFact]]] = {
     AttemptStatus.AUTHORIZED: frozenset({PaymentFact.AUTHORIZED}),
     AttemptStatus.CAPTURED: frozenset({PaymentFact.AUTHORIZED, PaymentFact.CAPTURED}),
+    AttemptStatus.VOIDED: frozenset({PaymentFact.VOIDED}),
 }
 """What an attempt in this state has been through."""
 
@@ -35,12 +40,15 @@ _COVERED: Final[Mapping[AttemptStatus, frozenset[PaymentFact]]] = {
 def tells_nothing_new(event: InboxEvent, attempt: PaymentAttempt) -> bool:
     """Whether the event announces what is known of this very attempt.
 
-    False for every kind that could mean more (refunds, disputes, cancellations, failures), and for a payment the provider
-    knows by another id: that would be a second one under our reference.
+    False for every kind that could mean more (disputes, failures, a refund of money that is not all given back already), and
+    for a payment the provider knows by another id: that would be a second one under our reference.
     """
+    if event.provider_id is None or event.provider_id != attempt.provider_id:
+        return False
+    if event.kind in _ANNOUNCED_REFUNDS.get(event.provider, ()):
+        return 0 < attempt.captured_minor == attempt.refunded_minor
     fact = _ANNOUNCED.get(event.provider, {}).get(event.kind)
-    same = event.provider_id is not None and event.provider_id == attempt.provider_id
-    return fact is not None and same and fact in _COVERED.get(attempt.status, ())
+    return fact is not None and fact in _COVERED.get(attempt.status, ())
 
 
 def tells_nothing_new_of(event: InboxEvent, payout: Payout) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from activities.book import Book
 from activities.gateways.protocols import PaymentFact, RailAnswer
-from contracts.ids import derive_id
+from contracts.ids import refund_id
 from contracts.payment import PaymentInput, RefundInput
 from domain import accounts
 from domain.investment import InvestmentStatus
@@ -102,22 +102,26 @@ async def _take_and_return(book: Book, amount_minor: int, *, reason: str, status
 
 
 async def request_refund(
-    book: Book, source: accounts.AccountSpec, amount: Money, *, reason: str, failed_before: int = 0
+    book: Book,
+    source: accounts.AccountSpec,
+    amount: Money,
+    *,
+    reason: str,
+    failed_before: int = 0,
+    through: str | None = None,
 ) -> Refund:
     """Write a refund and reserve its money in the ledger before any provider is asked (DESIGN §2.5).
 
     One refund per attempt and reason: asking again finds it. `failed_before`: so many of them failed for good, and this
-    is the next.
+    is the next. `through`: the provider it goes back through, by default the one it came from; the wallet for a credit.
     """
     refund = Refund(
         tenant_id=book.scope.tenant_id,
         mode=book.scope.mode,
-        id=derive_id(
-            "ref", book.scope, book.attempt.reference, reason, *([str(failed_before)] if failed_before else [])
-        ),
+        id=refund_id(book.scope, book.attempt.reference, reason, failed_before),
         payment_id=book.payment.id,
         attempt_reference=book.attempt.reference,
-        provider=book.attempt.provider,
+        provider=through or book.attempt.provider,
         amount_minor=amount.amount_minor,
         currency=amount.currency,
         reason=reason,

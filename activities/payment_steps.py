@@ -26,6 +26,7 @@ from contracts.ids import attempt_key, provider_key
 from contracts.payment import PaymentProgress, Ruling, RulingOutcome
 from domain.campaign import TAKES_MONEY
 from domain.errors import NotFound
+from domain.money import Money
 from domain.payment import (
     AWAITS_PROVIDER,
     GIVE_UP_CHECKS,
@@ -258,6 +259,10 @@ class PaymentSteps:
             dead = RailAnswer(fact=PaymentFact.VOIDED, code=settled.refusal)
             await apply_fact(book, dead, dead_as=_P.FAILED)
 
+    async def unknown(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:
+        """Nobody knows what became of a call about the payment's current attempt."""
+        return await self._unknown(await self._open(scope, payment_id, as_of, notices))
+
     async def _unknown(self, subject: Subject) -> PaymentProgress:
         """Nobody knows, or can be asked now: the attempt blocks everything but looking up, and an operator's ruling."""
         async with self._db.transaction(subject.scope) as tx:
@@ -343,16 +348,19 @@ class PaymentSteps:
 
 def _effect(subject: Subject, operation: str) -> Effect[RailAnswer]:
     attempt = subject.attempt
+    amount = Money(attempt.amount_minor, attempt.currency)
+    return effect_on(subject.scope, attempt.provider, attempt.reference, amount, operation)
+
+
+def effect_on(scope: Scope, provider: str, reference: str, amount: Money, operation: str) -> Effect[RailAnswer]:
+    """One operation on one attempt as an effect: the same whoever carries it out."""
     return Effect(
-        scope=subject.scope,
-        key=attempt_key(attempt.reference, operation),
-        provider=attempt.provider,
+        scope=scope,
+        key=attempt_key(reference, operation),
+        provider=provider,
         operation=operation,
         request=_Call(
-            operation=operation,
-            reference=attempt.reference,
-            amount_minor=attempt.amount_minor,
-            currency=attempt.currency,
+            operation=operation, reference=reference, amount_minor=amount.amount_minor, currency=amount.currency
         ),
         answer=RailAnswer,
     )

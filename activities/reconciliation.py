@@ -20,6 +20,7 @@ from models.milestone_audit import wrong_releases
 from models.payout_reconciliation import wrong_holds
 from models.provider import ProviderAccount, accounts
 from models.reconciliation import Side, first_attempt_at, ledger_side, rows_side, unmatched_payments, wrong_counters
+from models.refund_reconciliation import wrong_credits
 
 _MAX_PAGES = 100_000
 _MARGIN = timedelta(days=1)
@@ -47,6 +48,7 @@ async def reconcile(db: Database, rails: Rails, scope: Scope | None = None) -> R
         result.findings += [f"A7 {text}" for text in await wrong_distributions(tx)]
         result.findings += [f"A2 {text}" for text in await wrong_holds(tx)]
         result.findings += [f"A2 {text}" for text in await wrong_releases(tx)]
+        result.findings += [f"A2 {text}" for text in await wrong_credits(tx)]
     for account in found:
         await _compare(db, account, rails.build(account), result)
         if account.provider in PAYOUT_RAILS:

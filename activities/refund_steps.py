@@ -15,13 +15,13 @@ from activities.gateways.protocols import (
 from activities.late_money import close_cases, request_refund
 from activities.rails import Rails
 from contracts.base import Scope
-from contracts.ids import provider_key
+from contracts.ids import provider_key, refund_key, refund_reference
 from contracts.payment import RefundProgress
 from domain import accounts
 from domain.errors import NotFound
-from domain.investment import InvestmentStatus
+from domain.investment import InvestmentStatus, RefundTo
 from domain.money import Money
-from domain.payment import REFUND, RefundStatus, next_check
+from domain.payment import CAMPAIGN_FAILED, REFUND, WALLET, RefundStatus, next_check
 from infra.database import Database, Tx
 from models import ledger
 from models.base import move, update
@@ -39,8 +39,6 @@ from models.payment import (
 )
 
 _R = RefundStatus
-CAMPAIGN_FAILED = "campaign_failed"
-"""The reason of refunds that a failed campaign owes its investors."""
 
 
 class RefundSteps:
@@ -63,7 +61,7 @@ class RefundSteps:
         try:
             settled = await self._ask(scope, refund, attempt, rail)
         except RailUnknown:
-            return await self._wait(scope, refund_id, as_of, RefundStatus.UNKNOWN)
+            return await self.unknown(scope, refund_id, as_of)
         async with self._db.transaction(scope) as tx:
             return await self._book(tx, scope, refund_id, settled, rail, as_of, notices or refund_id)
 
@@ -78,30 +76,28 @@ class RefundSteps:
             amount = Money(attempt.captured_minor, attempt.currency)
             earlier = [each for each in await refunds_of(tx, payment_id) if each.reason == CAMPAIGN_FAILED]
             failed = sum(each.status is RefundStatus.FAILED for each in earlier)
-            refund = await request_refund(book, book.destination, amount, reason=CAMPAIGN_FAILED, failed_before=failed)
+            chosen = book.investment is not None and book.investment.refund_to is RefundTo.WALLET
+            refund = await request_refund(
+                book,
+                book.destination,
+                amount,
+                reason=CAMPAIGN_FAILED,
+                failed_before=failed,
+                through=WALLET if chosen else None,
+            )
             await book.move_pledge(InvestmentStatus.REFUNDING)
             return refund.id
 
     async def _ask(
         self, scope: Scope, refund: Refund, attempt: PaymentAttempt, rail: PaymentRail
     ) -> Settled[RefundAnswer]:
-        order = RefundOrder(
-            reference=refund.id.replace("_", "-"),
-            key=provider_key(f"refund/{refund.id}"),
+        order = order_of(
+            refund.id,
+            Money(refund.amount_minor, refund.currency),
             payment_reference=attempt.reference,
             provider_id=attempt.provider_id or "",
-            amount_minor=refund.amount_minor,
-            currency=refund.currency,
         )
-        effect = Effect(
-            scope=scope,
-            key=f"refund/{refund.id}",
-            provider=refund.provider,
-            operation="refund",
-            request=order,
-            answer=RefundAnswer,
-            exclusive=rail.capabilities.resolution is not Resolution.REPLAY,
-        )
+        effect = effect_of(scope, refund.id, order, refund.provider, rail)
         if refund.status is _R.PENDING:
             answer = await rail.look_up_refund(order, refund_provider_id=refund.provider_id)
             return Settled(effect, answer=answer)
@@ -149,11 +145,17 @@ class RefundSteps:
         await move(
             book.tx, Refund, REFUND, refund.id, _R.SUCCEEDED, provider_id=answer.provider_id, next_action_at=None
         )
-        await add_refunded(book.tx, refund, counts_for_payment=refund.reason == CAMPAIGN_FAILED)
+        credited = refund.provider == WALLET != book.attempt.provider
+        await add_refunded(
+            book.tx,
+            refund,
+            counts_for_payment=refund.reason == CAMPAIGN_FAILED,
+            back_through_provider=not credited,
+        )
         await close_cases(book, "refunded")
         await book.story("refund_succeeded", refund_id=refund.id, amount_minor=refund.amount_minor)
-        await book.move_pledge(InvestmentStatus.REFUNDED)
-        await book.notify("refund_sent", once=refund.id)
+        await book.move_pledge(InvestmentStatus.CREDITED_TO_WALLET if credited else InvestmentStatus.REFUNDED)
+        await book.notify("refund_credited" if credited else "refund_sent", once=refund.id)
         return RefundProgress(status=_R.SUCCEEDED)
 
     async def _failed(self, book: Book, refund: Refund, code: str) -> RefundProgress:
@@ -169,11 +171,12 @@ class RefundSteps:
         await book.move_pledge(InvestmentStatus.CAPTURED)
         return RefundProgress(status=_R.FAILED)
 
-    async def _wait(self, scope: Scope, refund_id: str, as_of: datetime, status: RefundStatus) -> RefundProgress:
+    async def unknown(self, scope: Scope, refund_id: str, as_of: datetime) -> RefundProgress:
+        """Nobody knows what became of the call: it is looked up later."""
         async with self._db.transaction(scope) as tx:
             refund = await get_refund(tx, refund_id, lock=True)
             assert refund is not None
-            return await self._wait_in(tx, refund, as_of, status)
+            return await self._wait_in(tx, refund, as_of, RefundStatus.UNKNOWN)
 
     async def _wait_in(self, tx: Tx, refund: Refund, as_of: datetime, status: RefundStatus) -> RefundProgress:
         at = as_of + next_check(refund.checks, unknown=True)
@@ -181,3 +184,30 @@ class RefundSteps:
         if not await move(tx, Refund, REFUND, refund.id, status, **changes):
             await update(tx, Refund, {"id": refund.id}, changes)
         return RefundProgress(status=status, next_action_at=at)
+
+
+def order_of(refund_id: str, amount: Money, *, payment_reference: str, provider_id: str) -> RefundOrder:
+    """What a rail is asked for. The same refund always gives the same order, or a replay would be refused."""
+    return RefundOrder(
+        reference=refund_reference(refund_id),
+        key=provider_key(refund_key(refund_id)),
+        payment_reference=payment_reference,
+        provider_id=provider_id,
+        amount_minor=amount.amount_minor,
+        currency=amount.currency,
+    )
+
+
+def effect_of(
+    scope: Scope, refund_id: str, order: RefundOrder, provider: str, rail: PaymentRail
+) -> Effect[RefundAnswer]:
+    """The call as an effect. Where a repeat is not recognised, two callers must never overlap."""
+    return Effect(
+        scope=scope,
+        key=refund_key(refund_id),
+        provider=provider,
+        operation="refund",
+        request=order,
+        answer=RefundAnswer,
+        exclusive=rail.capabilities.resolution is not Resolution.REPLAY,
+    )

@@ -1,11 +1,16 @@
-"""Settlement activities: a range of lines, each carried out by the same steps as a single payment or refund."""
+"""Settlement activities: a range of lines. Plain ones are carried out by the chunk (`bulk_settlements`), each other one by the
+same steps as a single payment or refund."""
 
 import asyncio
-from datetime import datetime
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Final
 
 import structlog
 from temporalio import activity
 
+from activities.bulk_settlements import BulkSettlements
 from activities.effects import heartbeating
 from activities.errors import translated
 from activities.gateways.protocols import RailNotSent
@@ -15,44 +20,97 @@ from activities.renewals import Renewals
 from contracts.base import Scope
 from contracts.campaign import SettlementProgress, SettlementRange, SettlementTask
 from contracts.payment import PaymentProgress
+from domain import accounts
 from domain.errors import DomainError
 from domain.payment import PaymentStatus, PaymentStep, RefundStatus, next_check
-from infra.database import Database
+from infra.database import Database, Tx
+from models import ledger
+from models.campaign import get_campaign
 from models.case import open_case
 from models.payment import get_payment
-from models.settlement import SettlementLine, change_line, change_settlement, count_lines, open_lines
+from models.settlement import (
+    NOT_COVERED,
+    Settlement,
+    SettlementLine,
+    block_settlement,
+    change_line,
+    change_settlement,
+    count_lines,
+    get_settlement,
+    open_lines,
+    postpone_lines,
+    refunds_to_come,
+)
 
 log = structlog.get_logger(__name__)
+COVER_AGAIN: Final = timedelta(hours=1)
+"""How long refunds wait for money that is not on the campaign's escrow, before it is looked for again."""
 LINES_AT_ONCE = 8
 """Lines of a range in flight together, well under the pool's size."""
 _P = PaymentStatus
+_Standing = tuple[str, str | None, datetime | None]
+"""A line's status, code and next action."""
+_Doing = Callable[[], Awaitable[_Standing]]
 
 
 class SettlementActivities:
     """Carries out and counts lines."""
 
-    def __init__(self, db: Database, steps: PaymentSteps, refunds: RefundSteps, renewals: Renewals) -> None:
-        self._db, self._steps, self._refunds, self._renewals = db, steps, refunds, renewals
+    def __init__(
+        self, db: Database, steps: PaymentSteps, refunds: RefundSteps, renewals: Renewals, bulk: BulkSettlements
+    ) -> None:
+        self._db, self._steps, self._refunds, self._renewals, self._bulk = db, steps, refunds, renewals, bulk
 
     @activity.defn
     async def settle_range(self, task: SettlementRange) -> None:
-        """Every open line of the range that wants work now, a few at a time. Lines that are final are not touched."""
+        """Every open line of the range that wants work now. Lines that are final are not touched."""
         async with self._db.transaction(task.scope) as tx:
+            settlement = await get_settlement(tx, task.settlement_id)
+            assert settlement is not None
             lines = await open_lines(tx, task.settlement_id, task.first, task.last, task.as_of)
+            if settlement.blocked_reason == NOT_COVERED:
+                lines = await self._look_for_money(tx, settlement, lines, task.as_of)
+        async with translated(), heartbeating():
+            left = await self._bulk.settle(task.scope, settlement, lines, task.as_of)
+            await self._one_by_one(
+                task,
+                [
+                    *((each, partial(self._carry_out, task.scope, each, task.as_of)) for each in left.single),
+                    *((each, partial(_not_sent, error)) for each, error in left.deferred),
+                    *(
+                        (each, partial(self._unknown, task.scope, each, refund, task.as_of))
+                        for each, refund in left.unknown
+                    ),
+                ],
+            )
+
+    async def _look_for_money(
+        self, tx: Tx, settlement: Settlement, lines: list[SettlementLine], as_of: datetime
+    ) -> list[SettlementLine]:
+        """The lines to carry out: all where the escrow covers every refund by now, else those that give nothing back."""
+        if await is_covered(tx, settlement):
+            await block_settlement(tx, settlement.id, None)
+            return lines
+        waiting = [each.line_no for each in lines if each.action == "refund" and each.status == "queued"]
+        await postpone_lines(tx, settlement.id, waiting, code=NOT_COVERED, until=as_of + COVER_AGAIN)
+        return [each for each in lines if each.line_no not in waiting]
+
+    async def _one_by_one(self, task: SettlementRange, lines: list[tuple[SettlementLine, _Doing]]) -> None:
+        """A few at a time."""
         slots = asyncio.Semaphore(LINES_AT_ONCE)
 
-        async def one(line: SettlementLine) -> None:
+        async def one(line: SettlementLine, doing: _Doing) -> None:
             async with slots:
-                await self._settle_line(task.scope, line, task.as_of)
+                await self._settle_line(task.scope, line, doing, task.as_of)
 
-        async with translated(), heartbeating(), asyncio.TaskGroup() as group:
-            for line in lines:
-                group.create_task(one(line))
+        async with asyncio.TaskGroup() as group:
+            for line, doing in lines:
+                group.create_task(one(line, doing))
 
-    async def _settle_line(self, scope: Scope, line: SettlementLine, as_of: datetime) -> None:
+    async def _settle_line(self, scope: Scope, line: SettlementLine, doing: _Doing, as_of: datetime) -> None:
         """Take one line on, and write down where it stands. Nothing was sent: it waits for the next pass."""
         try:
-            status, code, at = await self._carry_out(scope, line, as_of)
+            status, code, at = await doing()
         except RailNotSent as error:
             log.info("settlement.line_deferred", settlement=line.settlement_id, line=line.line_no, code=error.code)
             status, code, at = line.status, error.code, as_of + next_check(line.tries, unknown=True)
@@ -66,9 +124,15 @@ class SettlementActivities:
                     tx, scope, kind="failed_line", subject_id=line.investment_id, detail=detail, as_of=as_of
                 )
 
-    async def _carry_out(
-        self, scope: Scope, line: SettlementLine, as_of: datetime
-    ) -> tuple[str, str | None, datetime | None]:
+    async def _unknown(self, scope: Scope, line: SettlementLine, refund_id: str | None, as_of: datetime) -> _Standing:
+        """Nobody answered the line's call: whoever holds its money is in doubt until it is looked up."""
+        if refund_id is not None:
+            refund = await self._refunds.unknown(scope, refund_id, as_of)
+            return "unknown", None, refund.next_action_at
+        progress = await self._steps.unknown(scope, line.payment_id, as_of, notices=line.settlement_id)
+        return await self._outcome(scope, line, progress, as_of)
+
+    async def _carry_out(self, scope: Scope, line: SettlementLine, as_of: datetime) -> _Standing:
         if line.action == "renew":
             progress = await self._renewals.renew(scope, line.payment_id, as_of, notices=line.settlement_id)
             waits = progress.step is PaymentStep.WAIT
@@ -86,7 +150,7 @@ class SettlementActivities:
 
     async def _outcome(
         self, scope: Scope, line: SettlementLine, progress: PaymentProgress, as_of: datetime
-    ) -> tuple[str, str | None, datetime | None]:
+    ) -> _Standing:
         if progress.status is _P.REQUIRES_CAPTURE:
             return "unknown", None, progress.next_action_at or as_of + next_check(line.tries, unknown=True)
         if line.action == "capture":
@@ -100,9 +164,7 @@ class SettlementActivities:
             return await self._refund(scope, line, as_of)
         return "done", None, None
 
-    async def _refund(
-        self, scope: Scope, line: SettlementLine, as_of: datetime
-    ) -> tuple[str, str | None, datetime | None]:
+    async def _refund(self, scope: Scope, line: SettlementLine, as_of: datetime) -> _Standing:
         refund_id = await self._refunds.request_for_pledge(scope, line.payment_id, as_of)
         progress = await self._refunds.advance(scope, refund_id, as_of, notices=line.settlement_id)
         if progress.status is RefundStatus.SUCCEEDED:
@@ -116,12 +178,33 @@ class SettlementActivities:
         """Count what is left, and record it for operators and the campaign."""
         async with translated(), self._db.transaction(task.scope) as tx:
             counts = await count_lines(tx, task.settlement_id)
+            settlement = await get_settlement(tx, task.settlement_id)
+            assert settlement is not None
+            blocked = "failed_lines" if counts.failed and not counts.open else None
+            if settlement.blocked_reason == NOT_COVERED and counts.open:
+                blocked = NOT_COVERED
             at = (counts.next_action_at or task.as_of) if counts.open else None
             await change_settlement(
                 tx,
                 task.settlement_id,
                 status="running" if counts.open else "completed",
                 next_action_at=at,
-                blocked_reason="failed_lines" if counts.failed and not counts.open else None,
+                blocked_reason=blocked,
             )
             return SettlementProgress(open=counts.open, done=counts.done, failed=counts.failed, next_action_at=at)
+
+
+async def is_covered(tx: Tx, settlement: Settlement) -> bool:
+    """Whether the campaign's escrow has what the settlement's lines are still to give back."""
+    wanted = await refunds_to_come(tx, settlement.id)
+    if not wanted:
+        return True
+    campaign = await get_campaign(tx, settlement.campaign_id)
+    assert campaign is not None
+    escrow = accounts.escrow(campaign.id, campaign.currency)
+    return (await ledger.balance(tx, escrow.code)).available_minor >= wanted
+
+
+async def _not_sent(error: RailNotSent) -> _Standing:
+    """As a call that could not be made."""
+    raise error

@@ -19,7 +19,7 @@ from domain import accounts
 from domain.campaign import CampaignKind, check_open
 from domain.eligibility import check_eligible
 from domain.errors import InvalidRequest, NotFound
-from domain.investment import InvestmentStatus, check_ticket
+from domain.investment import InvestmentStatus, RefundTo, check_ticket
 from domain.money import Money
 from domain.payment import WALLET, AttemptStatus, PaymentStatus
 from domain.return_url import MAX_LENGTH, check_return_url
@@ -44,7 +44,7 @@ class InvestRequest(StrictModel):
     """How much, from where.
 
     `instrument`: a payment-method token from the provider's own client library (Stripe). `return_url`: where the payer
-    goes after a hosted page; it must be on the tenant's list.
+    goes after a hosted page; it must be on the tenant's list. `refund_to`: where the money would go, should it be given back.
     """
 
     amount: Amount
@@ -52,6 +52,7 @@ class InvestRequest(StrictModel):
     provider: Literal["paystack", "stripe", "wallet"]
     instrument: Instrument | None = None
     return_url: ReturnUrl | None = None
+    refund_to: Literal["source", "wallet"] = "source"
 
 
 async def invest(unit: Unit, campaign_id: str, body: InvestRequest) -> Reply:
@@ -172,6 +173,7 @@ def _pledge(
         amount_minor=body.amount,
         currency=body.currency,
         status=status,
+        refund_to=RefundTo(body.refund_to),
         created_at=unit.as_of,
     )
     return investment, payment

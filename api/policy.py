@@ -59,6 +59,7 @@ POLICY: Final[dict[str, frozenset[tuple[Role, Relation]]]] = {
     "settlement.read": frozenset({(ADMIN, ANY)}),
     "settlement.retry": frozenset({(ADMIN, ANY)}),
     "investment.read": frozenset({(ADMIN, ANY), (INVESTOR, OWN), (BUSINESS_OWNER, OWN)}),
+    "investment.choose_refund": frozenset({(INVESTOR, OWN), (BUSINESS_OWNER, OWN)}),
     "investment.cancel": frozenset({(ADMIN, ANY), (INVESTOR, OWN), (BUSINESS_OWNER, OWN)}),
     "payment.read": frozenset({(ADMIN, ANY), (INVESTOR, OWN), (BUSINESS_OWNER, OWN)}),
     "payment.resolve_unknown": frozenset({(ADMIN, ANY)}),

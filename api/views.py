@@ -15,7 +15,7 @@ from domain.business import Category
 from domain.campaign import CampaignKind, CampaignStatus
 from domain.cover import cover_urls
 from domain.health import HealthWarning
-from domain.investment import InvestmentStatus
+from domain.investment import InvestmentStatus, RefundTo
 from domain.payment import WALLET, PaymentStatus
 from models.campaign import Campaign
 from models.investment import Investment
@@ -147,7 +147,8 @@ class ReadCampaignView(CampaignView):
 
 
 class InvestmentView(BaseModel):
-    """A pledge. `next_action`: what the payer must do to pay, where that is not done by itself."""
+    """A pledge. `next_action`: what the payer must do to pay, where that is not done by itself. `refund_to`: where its money
+    would go, should it be given back."""
 
     id: str
     campaign_id: str
@@ -156,6 +157,7 @@ class InvestmentView(BaseModel):
     provider: str
     amount: MoneyView
     status: InvestmentStatus
+    refund_to: RefundTo
     next_action: NextAction | None = None
     blocked_reason: str | None = None
     next_action_at: datetime | None = None
@@ -239,7 +241,7 @@ def investment_view(scope: Scope, row: Investment, payment: Payment | None = Non
     """One pledge; with its payment where the reader wants to know what happens next."""
     return InvestmentView(
         **row.model_dump(
-            include={"id", "campaign_id", "investor_id", "payment_id", "provider", "status", "created_at"}
+            include={"id", "campaign_id", "investor_id", "payment_id", "provider", "status", "refund_to", "created_at"}
         ),
         amount=MoneyView(amount=row.amount_minor, currency=row.currency),
         next_action=NextAction.model_validate(payment.next_action) if payment and payment.next_action else None,

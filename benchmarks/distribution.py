@@ -161,14 +161,15 @@ async def _until(world: World, at: str, status: str) -> int:
         # Not the one run's own page, which counts its lines: the list is cheap.
         rows = await world.admin.get(at.rpartition("/")[0] + "?limit=1")
         pid = world.stack.pid("worker")
-        highest = max(highest, _resident_kib(pid) if pid is not None else 0)
+        highest = max(highest, resident_kib(pid) if pid is not None else 0)
         if rows[0]["status"] == status:
             return highest
         await asyncio.sleep(_POLL_SECONDS)
     raise AssertionError(f"not {status} within {_PATIENCE_SECONDS} s: {rows[0]}")
 
 
-def _resident_kib(pid: int) -> int:
+def resident_kib(pid: int) -> int:
+    """The memory a process has in RAM, in KiB."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4
 
 

@@ -39,6 +39,26 @@ def attempt_key(reference: str, step: str) -> str:
     return f"attempt/{reference}/{step}"
 
 
+def refund_id(scope: Scope, reference: str, reason: str, failed_before: int = 0) -> str:
+    """The id of an attempt's refund for a reason; `failed_before`: so many of them failed for good."""
+    return derive_id("ref", scope, reference, reason, *([str(failed_before)] if failed_before else []))
+
+
+def refund_key(refund: str) -> str:
+    """The key of a refund's effect, by its id; hashed for the provider."""
+    return f"refund/{refund}"
+
+
+def refund_reference(refund: str) -> str:
+    """What a provider knows a refund by: its id in the alphabet of references."""
+    return refund.replace("_", "-")
+
+
+def refund_of_reference(reference: str) -> str:
+    """The id of the refund a provider knows by our `reference`; of any other reference something that is no id."""
+    return reference.replace("-", "_")
+
+
 def provider_key(key: str, *, length: int = 40) -> str:
     """A key of ours in an alphabet and length every rail accepts: lower-case hex of SHA-256, `length` ≤ 64."""
     return hashlib.sha256(key.encode()).hexdigest()[:length]

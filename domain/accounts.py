@@ -274,7 +274,7 @@ def pledge_expired(key: str, *, hold: str, as_of: datetime) -> Posting:
 
 
 def pledge_returned(key: str, *, user_id: str, source: AccountSpec, amount: Money, as_of: datetime) -> Posting:
-    """Captured wallet money is about to go back into the wallet: hold Dr escrow, Cr wallet."""
+    """Captured money is about to go into the investor's wallet, whence it came or by choice: hold Dr escrow, Cr wallet."""
     return Posting(
         key, "pledge_returned", Phase.PENDING, as_of, _transfer(source, wallet(user_id, amount.currency), amount)
     )

@@ -21,6 +21,8 @@ class InvestmentStatus(StrEnum):
     EXPIRED = "expired"
     REFUNDING = "refunding"
     REFUNDED = "refunded"
+    CREDITED_TO_WALLET = "credited_to_wallet"
+    """Given back, by the investor's choice into the wallet here and not to where it was paid from."""
 
 
 _I = InvestmentStatus
@@ -32,12 +34,23 @@ INVESTMENT = Machine(
         _I.AWAITING_PAYMENT: frozenset({_I.HELD, _I.CAPTURED}) | _DEAD,
         _I.HELD: frozenset({_I.CAPTURED, _I.AWAITING_PAYMENT}) | _DEAD,
         _I.CAPTURED: frozenset({_I.REFUNDING}),
-        _I.REFUNDING: frozenset({_I.REFUNDED, _I.CAPTURED}),
+        _I.REFUNDING: frozenset({_I.REFUNDED, _I.CREDITED_TO_WALLET, _I.CAPTURED}),
     },
 )
 CANCELABLE = frozenset({_I.PLEDGED, _I.AWAITING_PAYMENT, _I.HELD})
 COMMITTED = frozenset({_I.PLEDGED, _I.AWAITING_PAYMENT, _I.HELD, _I.CAPTURED})
 """States that count against the campaign's cap and the investor's own limit."""
+
+
+class RefundTo(StrEnum):
+    """Where a pledge's money goes, should it be given back: to where it was paid from, or into the investor's wallet."""
+
+    SOURCE = "source"
+    WALLET = "wallet"
+
+
+REFUND_UNDECIDED = frozenset({_I.PLEDGED, _I.AWAITING_PAYMENT, _I.HELD, _I.CAPTURED})
+"""States in which the investor may still choose where a refund goes: none has begun, and one may come."""
 
 
 class Bucket(StrEnum):

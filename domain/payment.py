@@ -71,6 +71,9 @@ class RefundStatus(StrEnum):
     FAILED = "failed"
 
 
+CAMPAIGN_FAILED = "campaign_failed"
+"""The reason of refunds that a failed campaign owes its investors."""
+
 _R = RefundStatus
 _OPEN = frozenset({_R.PENDING, _R.UNKNOWN, _R.SUCCEEDED, _R.FAILED})
 REFUND = Machine("refund", {_R.REQUESTED: _OPEN, _R.PENDING: _OPEN - {_R.PENDING}, _R.UNKNOWN: _OPEN - {_R.UNKNOWN}})

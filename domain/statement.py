@@ -117,6 +117,7 @@ _SAID: Final = {
     "pledge_captured": "Investment",
     "investment_captured": "Invested",
     "investment_refunded": "Money back",
+    "investment_credited_to_wallet": "Money back, into the wallet",
     "reversal": "Correction",
     "escrow_returned": "Money back",
     "milestone_returned": "Money back",

@@ -61,6 +61,7 @@ DO: Final[dict[StuckKind, str]] = {
 BLOCKED_DO: Final = {
     "unknown_outcome": "Ask the provider about the reference, then POST /v1/admin/payments/{id}/resolve-unknown.",
     "failed_lines": "Read the settlement's lines, mend the cause, then POST /v1/admin/settlements/{id}/retry-failed-lines.",
+    "not_covered": "The campaign's escrow has less than its refunds: find out why, and put it back; it is looked for hourly.",
     "not_funded": "The campaign's owner tops the wallet up, and says so (/fund); or somebody cancels the run.",
     "unpaid_lines": "Read the lines, mend the cause, then POST /v1/admin/distributions/{id}/retry, or close the run.",
     "ledger_differs": "Run `chama audit`: the run's lines and the ledger disagree. Pay nothing until a developer has looked.",

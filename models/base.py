@@ -1,6 +1,6 @@
 """What every store shares: scoped tables, typed reads and the guarded update that keeps terminal states terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, LiteralString, TypeVar
@@ -89,6 +89,28 @@ async def move(tx: Tx, table: type[SQLModel], machine: Machine[S], row_id: str, 
     params = {n: _plain(v) for n, v in columns.items()}
     params |= {"row_id": row_id, "sources": [str(s) for s in machine.sources(target)]}
     return (await tx.execute(statement, params)).rowcount == 1
+
+
+async def move_many(
+    tx: Tx, table: type[SQLModel], machine: Machine[S], row_ids: Sequence[str], target: S, **changes: Any
+) -> None:
+    """As `move`, for rows the caller has locked and knows to be movable, in one statement. Raises RuntimeError otherwise."""
+    columns = {"status": target, **changes}
+    statement = sql.SQL(
+        "update {} set {}, updated_at = now() where id = any(%(row_ids)s) and status = any(%(sources)s)"
+    ).format(
+        sql.Identifier(str(table.__tablename__)),
+        sql.SQL(", ").join(sql.SQL("{} = {}").format(sql.Identifier(n), sql.Placeholder(n)) for n in columns),
+    )
+    params = {n: _plain(v) for n, v in columns.items()}
+    params |= {"row_ids": list(row_ids), "sources": [str(s) for s in machine.sources(target)]}
+    check_all((await tx.execute(statement, params)).rowcount, row_ids, f"{machine.noun} → {target}")
+
+
+def check_all(changed: int, wanted: Sequence[object], what: str) -> None:
+    """Raises RuntimeError unless a statement has changed every row it was meant for; then its transaction must not commit."""
+    if changed != len(wanted):
+        raise RuntimeError(f"{what}: {changed} of {len(wanted)} rows")
 
 
 async def newest_first(

@@ -64,7 +64,7 @@ _HOLDINGS: Final[LiteralString] = """
       from investments i
       left join (select payment_id, min(created_at) as at from refunds where status <> 'failed' group by payment_id) r
         on r.payment_id = i.payment_id
-     where i.campaign_id = %(campaign)s and i.status in ('captured', 'refunding', 'refunded')
+     where i.campaign_id = %(campaign)s and i.status in ('captured', 'refunding', 'refunded', 'credited_to_wallet')
 """
 # What was set aside keeps its tax and fees for the day it is paid; only what is above zero lies on the payable account.
 _CALCULATE: Final[LiteralString] = f"""

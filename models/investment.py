@@ -5,7 +5,7 @@ from typing import ClassVar, LiteralString
 
 from sqlmodel import Field
 
-from domain.investment import COMMITTED, INVESTMENT, InvestmentStatus, bucket
+from domain.investment import COMMITTED, INVESTMENT, InvestmentStatus, RefundTo, bucket
 from infra.database import Tx
 from models.base import Scoped, by_id, insert, move
 from models.campaign import shift
@@ -28,6 +28,7 @@ class Investment(Scoped, table=True):
     blocked_reason: str | None = None
     next_action_at: datetime | None = None
     charged_back_at: datetime | None = None
+    refund_to: RefundTo = RefundTo.SOURCE
     created_at: datetime
 
 
@@ -75,7 +76,8 @@ select i.id, i.campaign_id, i.currency, s.at, s.seq, s.event,
        select t.at, t.seq, t.event, lag(t.event) over (order by t.seq) as before
          from timeline t
         where (t.tenant_id, t.mode, t.entity_id) = (i.tenant_id, i.mode, i.id)
-          and t.event in ('investment_captured', 'investment_refunded', 'investment_charged_back')) s
+          and t.event in ('investment_captured', 'investment_refunded', 'investment_credited_to_wallet',
+                          'investment_charged_back')) s
  where i.investor_id = %(holder)s and s.event is distinct from s.before
 union all
 select h.vote_id, v.campaign_id, c.currency, h.credited_at, h.line_no, 'milestone_returned', h.share_minor

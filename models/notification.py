@@ -1,5 +1,6 @@
 """What people are told: written with the money, sent afterwards, once per (subject, template)."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -55,6 +56,30 @@ async def notify(
         created_at=as_of,
     )
     await insert(tx, row, or_nothing=True)
+
+
+_NOTIFY_MANY = """
+insert into notifications (tenant_id, mode, id, subject_id, user_id, template, params, status, created_at)
+select %s, %s, n.id, %s, n.user_id, %s, n.params, 'queued', %s
+  from unnest(%s::text[], %s::text[], %s::jsonb[]) as n(id, user_id, params)
+on conflict do nothing
+"""
+
+
+async def notify_many(
+    tx: Tx,
+    scope: Scope,
+    *,
+    subject_id: str,
+    template: str,
+    messages: Sequence[tuple[str, str, dict[str, Any]]],
+    as_of: datetime,
+) -> None:
+    """As `notify`, for any number of messages, each as (user, `once`, params), in one statement."""
+    ids = [derive_id("ntf", scope, subject_id, template, once) for _, once, _ in messages]
+    users, params = [user for user, _, _ in messages], [Jsonb(each) for _, _, each in messages]
+    values = (scope.tenant_id, str(scope.mode), subject_id, template, as_of, ids, users, params)
+    await tx.execute(_NOTIFY_MANY, values)
 
 
 _TO_INVESTORS = """

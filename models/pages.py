@@ -120,7 +120,7 @@ _WARNED: Final = """(select w.*, c.title, c.owner_id from campaign_warnings w
     join campaigns c on (c.tenant_id, c.mode, c.id) = (w.tenant_id, w.mode, w.campaign_id) where w.cleared_at is null)"""
 _UPDATE: Final = f"id, campaign_id, author_id, title, body, {time_text('x.created_at')} as created_at"
 _INVESTMENT: Final = f"""x.id, campaign_id, investor_id, payment_id, x.provider,
-    {_money("amount_minor")} as amount, x.status"""
+    {_money("amount_minor")} as amount, x.status, x.refund_to"""
 _INVESTMENT_END: Final = f"{_workflow('investment', 'x')} as workflow_id, {time_text('x.created_at')} as created_at"
 _PAYMENT: Final = f"""id, purpose, subject_id, provider, {_money("amount_minor")} as amount,
     {_money("captured_minor")} as captured, {_money("refunded_minor")} as refunded, status, error_code,

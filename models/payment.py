@@ -172,12 +172,14 @@ async def refunds_of(tx: Tx, payment_id: str) -> list[Refund]:
     )
 
 
-async def add_refunded(tx: Tx, refund: Refund, *, counts_for_payment: bool) -> None:
-    """Book a succeeded refund on its attempt, and on its payment unless the money was never the payment's (late money)."""
-    await tx.execute(
-        "update payment_attempts set refunded_minor = refunded_minor + %s, updated_at = now() where reference = %s",
-        (refund.amount_minor, refund.attempt_reference),
-    )
+async def add_refunded(tx: Tx, refund: Refund, *, counts_for_payment: bool, back_through_provider: bool) -> None:
+    """Book a succeeded refund on its attempt where it went back the way it came, and on its payment unless the money was
+    never the payment's (late money)."""
+    if back_through_provider:
+        await tx.execute(
+            "update payment_attempts set refunded_minor = refunded_minor + %s, updated_at = now() where reference = %s",
+            (refund.amount_minor, refund.attempt_reference),
+        )
     if counts_for_payment:
         await tx.execute(
             "update payments set refunded_minor = refunded_minor + %s, updated_at = now() where id = %s",

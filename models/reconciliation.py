@@ -68,7 +68,7 @@ left join investments i on (i.tenant_id, i.mode, i.payment_id) = (p.tenant_id, p
 where (p.status = 'succeeded' and p.captured_minor <> x.captured)
     or (p.status <> 'succeeded' and p.captured_minor <> 0)
     or (i.status in ('captured', 'refunding') and p.status <> 'succeeded')
-    or (i.status = 'refunded' and p.refunded_minor <> p.captured_minor)
+    or (i.status in ('refunded', 'credited_to_wallet') and p.refunded_minor <> p.captured_minor)
 """
 
 

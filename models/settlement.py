@@ -1,13 +1,14 @@
 """Settlements: a campaign's outcome applied to every held or charged line, as rows, not workflows (DESIGN §2.16)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from sqlmodel import Field
 
 from contracts.base import Scope
-from infra.database import Tx
+from infra.database import Tx, fetch_one
 from models.base import Scoped, by_id, read_all, update
 
 
@@ -163,6 +164,37 @@ async def lines_page(tx: Tx, settlement_id: str, *, after: int, limit: int) -> l
     )
 
 
+NOT_COVERED: Final = "not_covered"
+"""The blocked reason of a settlement whose refunds are more than the campaign's escrow has."""
+
+
+async def refunds_to_come(tx: Tx, settlement_id: str) -> int:
+    """What the settlement's lines will give back and have not reserved yet, in minor units."""
+    row = await fetch_one(
+        tx,
+        """select coalesce(sum(i.amount_minor), 0)::bigint as minor
+             from settlement_lines l
+             join investments i on (i.tenant_id, i.mode, i.id) = (l.tenant_id, l.mode, l.investment_id)
+            where l.settlement_id = %s and l.action = 'refund' and l.status = 'queued' and i.status = 'captured'""",
+        (settlement_id,),
+    )
+    return int(row["minor"]) if row else 0
+
+
+async def block_settlement(tx: Tx, settlement_id: str, reason: str | None) -> None:
+    """Say why the settlement stands still, or that it does so no longer."""
+    await update(tx, Settlement, {"id": settlement_id}, {"blocked_reason": reason})
+
+
+async def postpone_lines(tx: Tx, settlement_id: str, numbers: Sequence[int], *, code: str, until: datetime) -> None:
+    """Leave queued lines for a later pass, untried."""
+    await tx.execute(
+        """update settlement_lines set error_code = %s, next_action_at = %s, updated_at = now()
+           where settlement_id = %s and line_no = any(%s) and status = 'queued'""",
+        (code, until, settlement_id, list(numbers)),
+    )
+
+
 async def change_line(
     tx: Tx, line: SettlementLine, *, status: str, error_code: str | None = None, next_action_at: datetime | None = None
 ) -> None:
@@ -171,6 +203,16 @@ async def change_line(
         """update settlement_lines set status = %s, error_code = %s, next_action_at = %s, tries = tries + 1, updated_at = now()
            where settlement_id = %s and line_no = %s and status in ('queued', 'unknown', 'pending')""",
         (status, error_code, next_action_at, line.settlement_id, line.line_no),
+    )
+
+
+async def finish_lines(tx: Tx, settlement_id: str, numbers: Sequence[int]) -> None:
+    """These lines are done, as `change_line` does it."""
+    await tx.execute(
+        """update settlement_lines set status = 'done', error_code = null, next_action_at = null, tries = tries + 1,
+                  updated_at = now()
+           where settlement_id = %s and line_no = any(%s) and status in ('queued', 'unknown', 'pending')""",
+        (settlement_id, list(numbers)),
     )
 
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from sandbox import clock, faults, mail
+from sandbox import clock, faults, mail, planted
 from sandbox.book import Tx
 from sandbox.exchange import desk_of, read_body
 from sandbox.pages import money, page
@@ -208,6 +208,15 @@ def plant_orphan(tx: Tx, body: Body) -> Body:
     return _payment_row(account, payment)
 
 
+def plant_payments(tx: Tx, body: Body) -> Body:
+    """Book many card payments at once, `captured` or held; sends no event."""
+    account, given = _account(tx, body), body.get("payments")
+    if not isinstance(given, list):
+        raise ValueError("payments is a list")
+    made = planted.plant_many(tx, account, _text(body, "currency"), given, captured=body.get("captured") is True)
+    return {"planted": made}
+
+
 def change_instrument(tx: Tx, body: Body) -> Body:
     """Make a saved payment method decline from now on, or work again."""
     account, wanted = _account(tx, body), body.get("decline")
@@ -320,6 +329,7 @@ routes = [
     Route("/_sandbox/settle", _endpoint(settle), methods=["POST"]),
     Route("/_sandbox/topup", _endpoint(add_money), methods=["POST"]),
     Route("/_sandbox/payments/orphan", _endpoint(plant_orphan), methods=["POST"]),
+    Route("/_sandbox/payments/many", _endpoint(plant_payments), methods=["POST"]),
     Route("/_sandbox/instruments/{instrument}", _endpoint(change_instrument), methods=["POST"]),
     Route("/_sandbox/book", _endpoint(read_book), methods=["GET"]),
     Route("/_sandbox/mail", _endpoint(read_mail), methods=["GET"]),

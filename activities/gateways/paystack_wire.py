@@ -266,6 +266,8 @@ def read_event(raw: bytes) -> WebhookEvent:
 
 ANNOUNCED: Final = {"charge.success": PaymentFact.CAPTURED}
 """Events that say one thing about a payment and nothing else. Events of transfers are about no payment."""
+ANNOUNCED_REFUNDS: Final = frozenset({"refund.pending", "refund.processing", "refund.processed"})
+"""Events that say no more than that some of a payment's money is being given back."""
 ANNOUNCED_TRANSFERS: Final = {
     "transfer.success": PayoutFact.SUCCEEDED,
     "transfer.failed": PayoutFact.FAILED,

@@ -238,8 +238,11 @@ def _parse_signature(header: str) -> tuple[str, list[bytes]]:
 ANNOUNCED: Final = {
     "payment_intent.amount_capturable_updated": PaymentFact.AUTHORIZED,
     "payment_intent.succeeded": PaymentFact.CAPTURED,
+    "payment_intent.canceled": PaymentFact.VOIDED,
 }
 """Events that say one thing about a payment and nothing else, by the event types of Stripe's API reference."""
+ANNOUNCED_REFUNDS: Final = frozenset({"charge.refunded", "refund.created"})
+"""Events that say no more than that some of a payment's money has been given back, or is to be."""
 
 
 def read_event(raw: bytes) -> WebhookEvent:

@@ -1,6 +1,6 @@
-"""Investments: lists, details with timeline, and canceling before capture."""
+"""Investments: lists, details with timeline, canceling before capture, and where a refund would go."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Request
 from starlette.responses import JSONResponse, Response
@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 from api.auth import Principal
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
-from api.envelope import Envelope
+from api.envelope import Envelope, StrictModel
 from api.paging import Cursor, Limit, before
 from api.policy import authorize
 from api.reads import Reader, owner_seen, reads
@@ -19,10 +19,11 @@ from contracts.payment import PaymentInput
 from contracts.visibility import ENTITY
 from domain.campaign import TAKES_MONEY
 from domain.errors import Conflict, NotFound
-from domain.investment import CANCELABLE
+from domain.investment import CANCELABLE, REFUND_UNDECIDED, RefundTo
 from models import pages
+from models.base import update
 from models.campaign import get_campaign
-from models.investment import get_investment
+from models.investment import Investment, get_investment
 from models.payment import change_payment, get_payment
 
 router = api_router(prefix="/v1", tags=["investments"])
@@ -83,3 +84,38 @@ async def cancel_investment(
         return Reply(202, investment_view(unit.scope, investment, payment))
 
     return await execute(request, principal, "investment.cancel", None, handle)
+
+
+class RefundToRequest(StrictModel):
+    """Where the money goes, should it be given back."""
+
+    to: Literal["source", "wallet"]
+
+
+@router.post("/investments/{investment_id}/refund-to", response_model=Envelope[InvestmentView])
+async def choose_refund(
+    request: Request,
+    investment_id: str,
+    body: RefundToRequest,
+    principal: Annotated[Principal, requires("investment.choose_refund")],
+) -> JSONResponse:
+    """Say where a refund of the captured money would go: back to its source, or into the wallet here; until one begins."""
+
+    async def handle(unit: Unit) -> Reply:
+        found = await get_investment(unit.tx, investment_id)
+        if found is None:
+            raise NotFound("investment")
+        authorize(principal, "investment.choose_refund", owner_id=found.investor_id)
+        payment = await get_payment(unit.tx, found.payment_id, lock=True)
+        investment = await get_investment(unit.tx, investment_id, lock=True)
+        assert investment is not None and payment is not None
+        if investment.status not in REFUND_UNDECIDED:
+            raise Conflict("refund_decided", f"The investment is {investment.status}: no choice of a refund is left.")
+        if investment.refund_to != body.to:
+            investment.refund_to = RefundTo(body.to)
+            await update(unit.tx, Investment, {"id": investment.id}, {"refund_to": body.to})
+            await unit.timeline(investment.id, "refund_to_chosen", to=body.to)
+            await unit.audit("investment.refund_to_chosen", "investment", investment.id, to=body.to)
+        return Reply(200, investment_view(unit.scope, investment, payment))
+
+    return await execute(request, principal, "investment.choose_refund", body, handle)

@@ -21,13 +21,13 @@ from api.dependencies import PUBLIC
 from api.envelope import Envelope, success
 from api.routing import api_router
 from contracts.base import Mode, Scope
-from contracts.ids import attempt_key, workflow_id
+from contracts.ids import attempt_key, refund_id, refund_key, refund_of_reference, workflow_id
 from contracts.inbox import InboxInput
 from contracts.payment import PaymentInput
 from contracts.payout import PayoutInput
 from contracts.visibility import ENTITY
 from domain.errors import NotFound, Unauthenticated
-from domain.payment import AWAITS_PROVIDER
+from domain.payment import AWAITS_PROVIDER, CAMPAIGN_FAILED
 from infra.database import Database
 from models.effect import IN_FLIGHT
 from models.payment import attempt_of_provider_id, get_attempt, get_payment
@@ -37,9 +37,10 @@ from models.webhook import InboxEvent, receive, refuse, settle_event
 
 log = structlog.get_logger(__name__)
 router = api_router(tags=["webhooks"])
-_CAUSES: Final = ("start", "capture")
-"""Our own calls that providers report by events."""
-_LOOKS, _LOOK_SECONDS = 6, 0.05
+_CAUSES: Final = ("start", "capture", "void")
+"""Our own calls on an attempt that providers report by events."""
+_LOOK_SECONDS: Final = (0.03, 0.07, 0.1, 0.2, 0.3, 0.4)
+"""Between two looks, a second or so in all: soon at first, then rarely, for a range of lines records many calls together."""
 _SIGNED_BY: Final = {"stripe-signature": "stripe", "x-paystack-signature": "paystack"}
 
 
@@ -110,10 +111,13 @@ async def _let_our_call_end(database: Database, scope: Scope, event: WebhookEven
     if event.reference is None:
         return
     keys = [attempt_key(event.reference, operation) for operation in _CAUSES]
-    for _ in range(_LOOKS):
-        if await database.ask(scope, IN_FLIGHT, keys) is None:
+    # An event about a refund names either the refund, or the payment it is of.
+    keys.append(refund_key(refund_of_reference(event.reference)))
+    keys.append(refund_key(refund_id(scope, event.reference, CAMPAIGN_FAILED)))
+    for seconds in _LOOK_SECONDS:
+        if await database.ask(scope, IN_FLIGHT, (keys,)) is None:
             return
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(seconds)
 
 
 def _verify(request: Request, account: ProviderAccount, raw: bytes, headers: dict[str, str]) -> WebhookEvent:

@@ -21,8 +21,8 @@ def _event(provider: str, kind: str, provider_id: str | None = "pi_1") -> InboxE
     )  # fmt: skip
 
 
-def _attempt(status: AttemptStatus, provider_id: str | None = "pi_1") -> PaymentAttempt:
-    return PaymentAttempt.model_construct(reference="ch-1", status=status, provider_id=provider_id)
+def _attempt(status: AttemptStatus, provider_id: str | None = "pi_1", **minor: int) -> PaymentAttempt:
+    return PaymentAttempt.model_construct(reference="ch-1", status=status, provider_id=provider_id, **minor)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,7 @@ def _attempt(status: AttemptStatus, provider_id: str | None = "pi_1") -> Payment
         ("stripe", "payment_intent.amount_capturable_updated", A.CAPTURED),
         ("stripe", "payment_intent.succeeded", A.CAPTURED),
         ("paystack", "charge.success", A.CAPTURED),
+        ("stripe", "payment_intent.canceled", A.VOIDED),
     ],
 )
 def test_what_is_known_is_no_news(provider: str, kind: str, status: AttemptStatus) -> None:
@@ -54,6 +55,18 @@ def test_what_is_known_is_no_news(provider: str, kind: str, status: AttemptStatu
 )
 def test_what_could_mean_more_is_looked_up(provider: str, kind: str, status: AttemptStatus) -> None:
     assert not tells_nothing_new(_event(provider, kind), _attempt(status))
+
+
+@pytest.mark.parametrize(
+    ("provider", "kind"),
+    [("stripe", "charge.refunded"), ("stripe", "refund.created"), ("paystack", "refund.processed")],
+)
+def test_a_refund_is_no_news_when_all_is_given_back(provider: str, kind: str) -> None:
+    for refunded in (0, 499, 500):
+        attempt = _attempt(A.CAPTURED, captured_minor=500, refunded_minor=refunded)
+        assert tells_nothing_new(_event(provider, kind), attempt) is (refunded == 500)
+        assert not tells_nothing_new(_event(provider, kind, "pi_2"), attempt)
+        assert not tells_nothing_new(_event(provider, "refund.failed"), attempt)
 
 
 def test_another_payment_under_our_reference_is_news() -> None:

@@ -1,0 +1,188 @@
+"""Lines settled by the chunk end as lines settled one by one, and what is not plain goes the longer way."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from activities.gateways.protocols import PaymentFact, RailAnswer, RailNotSent, RailRejected, RailUnknown
+from activities.settlements import is_covered
+from contracts.base import Scope
+from infra.database import Database
+from models.refund_reconciliation import wrong_credits
+from models.settlement import get_settlement
+from tests.fixtures.pledges import NGN, NOW
+from tests.fixtures.postgres import role_url
+from tests.fixtures.settling import Settling
+
+MIXED = ("wallet", "stripe", "wallet", "stripe", "stripe")
+MOVE = "select ledger_post_one(%s, 'correction', 'single'::ledger_phase, %s::uuid, now(), null, %s, %s, %s)"
+"""Key, hash, the account that is debited, the one that is credited, minor units."""
+Made = tuple[Database, Scope, str]
+
+
+@pytest.fixture
+def made(database: Database, scope: Scope, owner_url: str) -> Made:
+    return database, scope, owner_url
+
+
+async def settling(made: Made, sources: Sequence[str], outcome: str, *, captured: bool = False) -> Settling:
+    return await Settling.make(*made, sources, outcome=outcome, captured=captured)
+
+
+@pytest.mark.parametrize("wallet_chosen", [False, True])
+@pytest.mark.parametrize(("outcome", "captured"), [("capture", False), ("release", False), ("release", True)])
+async def test_a_chunk_ends_as_its_lines_one_by_one(
+    made: Made, outcome: str, captured: bool, wallet_chosen: bool
+) -> None:
+    """Rows, stories, messages, effects, ledger and counters, word for word."""
+    found: list[dict[str, list[Any]]] = []
+    for alone in (True, False):
+        each = await settling(made, MIXED, outcome, captured=captured)
+        if wallet_chosen:
+            each.sql("update investments set refund_to = 'wallet' where id = any(%s)", [p.id for p in each.pledges[:2]])
+        if alone:
+            each.one_by_one()
+        progress = await each.run()
+        assert (progress.open, progress.done, progress.failed) == (0, len(MIXED), 0)
+        found.append(each.facts())
+    for name in found[0]:
+        assert found[1][name] == found[0][name], name
+        assert found[0][name] or name == "refunds" or not captured, name
+
+
+async def test_money_that_came_back_by_choice_is_in_the_wallet(made: Made) -> None:
+    each = await settling(made, ("stripe", "stripe"), "release", captured=True)
+    each.sql("update investments set refund_to = 'wallet' where id = %s", each.pledges[0].id)
+    await each.run()
+    assert [each.pledge(0), each.pledge(1)] == ["credited_to_wallet", "refunded"]
+    assert each.cards.calls == [("refund", each.provider_id(1))]
+
+
+@pytest.mark.parametrize("outcome", ["capture", "release"])
+async def test_an_answer_that_is_lost_is_looked_up(made: Made, outcome: str) -> None:
+    """The call is not made again; the line waits, and its neighbours do not."""
+    operation = "capture" if outcome == "capture" else "void"
+    each = await settling(made, ("stripe", "stripe"), outcome)
+    lost = each.provider_id(0)
+    each.cards.planned[operation, lost] = RailUnknown("timeout")
+    progress = await each.run()
+    assert (progress.open, progress.done) == (1, 1)
+    assert each.line(0)[0] == "unknown" and each.pledge(0) == "held"
+    each.cards.truth[lost] = RailAnswer(fact=PaymentFact.VOIDED, provider_id=lost)  # that is what had become of it
+    progress = await each.run(as_of=NOW + timedelta(days=1))
+    assert (progress.open, progress.done) == (0, 2)
+    assert each.pledge(0) == "canceled" and each.cards.calls.count((operation, lost)) == 1
+
+
+async def test_a_refusal_fails_its_line_alone(made: Made) -> None:
+    each = await settling(made, ("stripe", "wallet", "stripe"), "capture")
+    each.cards.planned["capture", each.provider_id(0)] = RailRejected("card_declined")
+    progress = await each.run()
+    assert (progress.open, progress.done, progress.failed) == (0, 2, 1)
+    assert [each.pledge(n) for n in range(3)] == ["failed", "captured", "captured"]
+    assert each.cards.calls.count(("capture", each.provider_id(0))) == 1, "the record of it is the answer"
+
+
+async def test_what_was_not_sent_waits(made: Made) -> None:
+    each = await settling(made, ("stripe", "stripe"), "capture")
+    each.cards.planned["capture", each.provider_id(1)] = RailNotSent("rate_limited")
+    progress = await each.run()
+    assert (progress.open, progress.done) == (1, 1) and each.line(1) == ("queued", "rate_limited")
+    progress = await each.run(as_of=NOW + timedelta(days=1))
+    assert (progress.open, progress.done) == (0, 2) and each.pledge(1) == "captured"
+
+
+async def test_another_amount_is_not_booked_as_the_pledge(made: Made) -> None:
+    each = await settling(made, ("stripe", "stripe"), "capture")
+    wrong = RailAnswer(
+        fact=PaymentFact.CAPTURED, provider_id=each.provider_id(0), amount_minor=9_999, captured_minor=9_999, currency=NGN
+    )  # fmt: skip
+    each.cards.planned["capture", each.provider_id(0)] = wrong
+    await each.run()
+    assert [each.pledge(0), each.pledge(1)] == ["failed", "captured"]
+    assert each.sql("select kind from cases order by kind") == [("amount_mismatch",), ("failed_line",)]
+
+
+async def test_a_chunk_whose_escrow_is_short_refuses_lines_alone(made: Made) -> None:
+    """The ledger refuses the chunk: line by line, what is there is given back, and the rest waits for a person."""
+    each = await settling(made, ("wallet", "wallet"), "release", captured=True)
+    each.sql(
+        MOVE, "gone", "0" * 32, f"escrow:{each.campaign.id}:NGN", f"wallet:{each.pledges[0].investor_id}:NGN", 10_000
+    )
+    progress = await each.run()
+    assert progress.done + progress.failed == 2 and progress.failed == 1
+    assert sorted(each.line(n) for n in range(2)) == [("done", None), ("failed", "insufficient_funds")]
+
+
+async def test_a_range_that_dies_in_the_middle_is_taken_up(made: Made) -> None:
+    """Claimed and called, not recorded: the next pass resolves each call instead of making it again."""
+    each = await settling(made, ("stripe",) * 4, "capture")
+    each.cards.planned["capture", each.provider_id(2)] = RuntimeError("as a worker that is killed")
+    with pytest.raises(ExceptionGroup):
+        await each.run(at_once=1)
+    sent = [call for call in each.cards.calls if call[0] == "capture"]
+    assert 0 < len(sent) <= 4 and each.pledge(0) == "held", "nothing was recorded"
+    progress = await each.run()
+    assert (progress.open, progress.done) == (0, 4)
+    assert [each.pledge(n) for n in range(4)] == ["captured"] * 4
+
+
+async def test_a_pledge_taken_back_in_time_is_released_where_others_are_captured(made: Made) -> None:
+    each = await settling(made, ("wallet", "stripe", "stripe"), "capture")
+    canceled = [each.pledges[n].payment_id for n in (0, 1)]
+    each.sql("update payments set cancel_reason = 'canceled_by_investor' where id = any(%s)", canceled)
+    progress = await each.run()
+    assert (progress.open, progress.failed) == (0, 0)
+    assert [each.pledge(n) for n in range(3)] == ["canceled", "canceled", "captured"]
+
+
+async def test_refunds_that_are_not_covered_wait_and_say_so(made: Made) -> None:
+    """Nobody is paid from what others are owed; a pledge that is only held is released meanwhile."""
+    each = await settling(made, ("wallet", "stripe"), "release", captured=True)
+    escrow, payer = f"escrow:{each.campaign.id}:NGN", each.pledges[0].investor_id
+    each.sql(MOVE, "gone", "0" * 32, escrow, f"wallet:{payer}:NGN", 5)
+    each.sql("update settlements set blocked_reason = 'not_covered' where id = %s", each.settlement)
+    progress = await each.run()
+    assert (progress.open, progress.done, each.cards.calls) == (2, 0, [])
+    assert progress.next_action_at == NOW + timedelta(hours=1) and each.line(0) == ("queued", "not_covered")
+    assert each.sql("select blocked_reason from settlements where id = %s", each.settlement) == [("not_covered",)]
+    each.sql(MOVE, "back", "1" * 32, f"wallet:{payer}:NGN", escrow, 5)
+    progress = await each.run(as_of=NOW + timedelta(hours=1))
+    assert (progress.open, progress.done) == (0, 2)
+    assert each.sql("select blocked_reason from settlements where id = %s", each.settlement) == [(None,)]
+
+
+async def test_the_planned_refunds_are_held_against_the_escrow(made: Made) -> None:
+    each = await settling(made, ("wallet", "wallet"), "release", captured=True)
+    async with each.db.transaction(each.scope) as tx:
+        settlement = await get_settlement(tx, each.settlement)
+        assert settlement is not None and await is_covered(tx, settlement)
+    each.sql(MOVE, "gone", "0" * 32, f"escrow:{each.campaign.id}:NGN", f"wallet:{each.pledges[0].investor_id}:NGN", 1)
+    async with each.db.transaction(each.scope) as tx:
+        assert not await is_covered(tx, settlement)
+
+
+async def test_the_auditor_knows_what_went_into_wallets(made: Made, owner_url: str) -> None:
+    each = await settling(made, ("stripe", "wallet"), "release", captured=True)
+    each.sql("update investments set refund_to = 'wallet' where id = %s", each.pledges[0].id)
+    await each.run()
+    auditor = Database(role_url(owner_url, "chama_audit"), name="test-audit", max_size=1)
+    await auditor.open()
+    try:
+
+        async def findings() -> list[str]:
+            async with auditor.transaction() as tx:
+                return [text for text in await wrong_credits(tx) if str(each.scope.tenant_id) in text]
+
+        assert await findings() == []
+        each.sql(
+            "update refunds set amount_minor = amount_minor - 1 where provider = 'wallet' and id = (select min(id) from refunds)"
+        )
+        assert any("into the wallet is succeeded" in text for text in await findings())
+        each.sql("update investments set status = 'credited_to_wallet' where id = %s", each.pledges[1].id)
+        each.sql("update refunds set status = 'failed' where payment_id = %s", each.pledges[1].payment_id)
+        assert any("credited without its refund" in text for text in await findings())
+    finally:
+        await auditor.close()
