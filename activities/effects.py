@@ -21,7 +21,7 @@ from temporalio import activity
 from activities.gateways.protocols import RailNotSent, RailRejected, RailUnknown
 from contracts.base import Message, Scope
 from infra.database import Database, Tx
-from models.effect import Claim, claim, send_again, settle
+from models.effect import Claim, Outcome, claim, send_again, settle
 
 A = TypeVar("A", bound=Message)
 log = structlog.get_logger(__name__)
@@ -46,6 +46,11 @@ class Effect(Generic[A]):
     answer: type[A]
     exclusive: bool = False
 
+    @property
+    def request_hash(self) -> bytes:
+        """What says that a repeat asks for the same: SHA-256 of the request."""
+        return hashlib.sha256(self.request.model_dump_json().encode()).digest()
+
 
 @dataclass(frozen=True)
 class Settled(Generic[A]):
@@ -55,12 +60,17 @@ class Settled(Generic[A]):
     answer: A | None = None
     refusal: str | None = None
 
+    @property
+    def outcome(self) -> Outcome:
+        """What is recorded of it."""
+        if self.answer is not None:
+            return Outcome(self.effect.key, "done", result=self.answer.model_dump(mode="json"))
+        return Outcome(self.effect.key, "failed", error_code=self.refusal)
+
     async def record(self, tx: Tx) -> None:
         """Record it in the transaction that carries its consequences."""
-        if self.answer is not None:
-            await settle(tx, self.effect.key, status="done", result=self.answer.model_dump(mode="json"))
-        else:
-            await settle(tx, self.effect.key, status="failed", error_code=self.refusal)
+        told = self.outcome
+        await settle(tx, told.key, status=told.status, result=told.result, error_code=told.error_code)
 
 
 class Effects:
@@ -97,7 +107,6 @@ class Effects:
 
     async def claim(self, tx: Tx, effect: Effect[A]) -> Claim:
         """Write the intention down, or find it written. `tx` commits before anything is sent."""
-        digest = hashlib.sha256(effect.request.model_dump_json().encode()).digest()
         found = await claim(
             tx,
             tenant=effect.scope.tenant_id,
@@ -105,10 +114,9 @@ class Effects:
             key=effect.key,
             provider=effect.provider,
             operation=effect.operation,
-            request_hash=digest,
+            request_hash=effect.request_hash,
         )
-        if not found.same_request:
-            raise AssertionError(f"effect {effect.key} was claimed for another request")
+        check_same_request(effect, found)
         return found
 
     async def _call(
@@ -125,20 +133,18 @@ class Effects:
                     await self._sending(effect, found)
                     answer = await send()
         except RailRejected as error:
-            self._count(effect, "rejected", error.code)
-            if error.code in NOT_SET_UP and effect.operation != "start":
-                raise RailNotSent(error.code, retry_after=timedelta(minutes=1)) from error
-            return Settled(effect, refusal=error.code)
+            count_call(effect, "rejected", error.code)
+            return refused(effect, error)
         except RailNotSent as error:
-            self._count(effect, "not_sent", error.code)
+            count_call(effect, "not_sent", error.code)
             if found.fresh:
                 await self._mark(effect, "unsent", error.code)
             raise
         except RailUnknown as error:
-            self._count(effect, "unknown", error.code)
+            count_call(effect, "unknown", error.code)
             await self._mark(effect, "unknown", error.code)
             raise
-        self._count(effect, "answered", "")
+        count_call(effect, "answered", "")
         return Settled(effect, answer=answer)
 
     async def _sending(self, effect: Effect[A], found: Claim) -> None:
@@ -151,9 +157,24 @@ class Effects:
         async with self._db.transaction(effect.scope) as tx:
             await settle(tx, effect.key, status=status, error_code=code)
 
-    def _count(self, effect: Effect[A], outcome: str, code: str) -> None:
-        CALLS.labels(effect.provider, effect.operation, outcome).inc()
-        log.info("provider.call", provider=effect.provider, operation=effect.operation, outcome=outcome, code=code)
+
+def check_same_request(effect: Effect[A], found: Claim) -> None:
+    """Raises AssertionError when the key was claimed for something else: a defect of ours, and no call may be made."""
+    if not found.same_request:
+        raise AssertionError(f"effect {effect.key} was claimed for another request")
+
+
+def refused(effect: Effect[A], error: RailRejected) -> Settled[A]:
+    """A refusal as an outcome. Raises RailNotSent where it is one of our credentials, and no new payment's end."""
+    if error.code in NOT_SET_UP and effect.operation != "start":
+        raise RailNotSent(error.code, retry_after=timedelta(minutes=1)) from error
+    return Settled(effect, refusal=error.code)
+
+
+def count_call(effect: Effect[A], outcome: str, code: str) -> None:
+    """Count one call to a provider, and log it."""
+    CALLS.labels(effect.provider, effect.operation, outcome).inc()
+    log.info("provider.call", provider=effect.provider, operation=effect.operation, outcome=outcome, code=code)
 
 
 @asynccontextmanager

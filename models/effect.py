@@ -1,5 +1,6 @@
 """Effects: one row per call to the outside world, keyed for ever. Written before the call, settled with its consequences."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final, LiteralString
@@ -85,6 +86,59 @@ async def claim(
     )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """One of many claims: whose call it is, which, and the hash of what is asked for."""
+
+    key: str
+    provider: str
+    operation: str
+    request_hash: bytes
+
+
+_CLAIM_MANY = """
+insert into effects as e (tenant_id, mode, key, provider, operation, request_hash, status)
+select %(tenant)s, %(mode)s, c.key, c.provider, c.operation, c.hash, 'claimed'
+  from unnest(%(keys)s::text[], %(providers)s::text[], %(operations)s::text[], %(hashes)s::bytea[])
+       as c(key, provider, operation, hash)
+ order by c.key
+on conflict (tenant_id, mode, key) do update set
+    tries = e.tries + 1,
+    status = case when e.status = 'unsent' then 'claimed' else e.status end,
+    claimed_at = case when e.status = 'unsent' then now() else e.claimed_at end,
+    sent_at = case when e.status = 'unsent' then now() else e.sent_at end
+returning key, status, result, error_code, request_hash,
+    floor(extract(epoch from clock_timestamp() - sent_at))::int as age,
+    floor(extract(epoch from clock_timestamp() - claimed_at))::int as known, claimed_at = now() as fresh
+"""
+
+
+async def claim_many(tx: Tx, *, tenant: object, mode: str, wanted: Sequence[Wanted]) -> list[Claim]:
+    """As `claim`, for any number of different keys in one statement; what each found, in their order.
+
+    Keys are locked in their own order, so that two callers with some in common wait for each other, and neither for ever.
+    """
+    if not wanted:
+        return []
+    values = {
+        "tenant": tenant,
+        "mode": mode,
+        "keys": [each.key for each in wanted],
+        "providers": [each.provider for each in wanted],
+        "operations": [each.operation for each in wanted],
+        "hashes": [each.request_hash for each in wanted],
+    }
+    rows = {row["key"]: row for row in await (await tx.execute(_CLAIM_MANY, values)).fetchall()}
+    return [
+        Claim(
+            fresh=row["fresh"], status=row["status"], result=row["result"], error_code=row["error_code"],
+            age_seconds=row["age"], known_seconds=row["known"], same_request=bytes(row["request_hash"]) == each.request_hash,
+        )
+        for each in wanted
+        for row in (rows[each.key],)
+    ]  # fmt: skip
+
+
 IN_FLIGHT: Final[LiteralString] = """
 select 1 as found from effects
  where key in ($1, $2) and status = 'claimed' and sent_at > now() - interval '5 seconds' limit 1
@@ -105,4 +159,32 @@ async def settle(
         """update effects set status = %s, result = %s, error_code = %s, settled_at = now()
            where key = %s and status not in ('done', 'failed')""",
         (status, Jsonb(result) if result is not None else None, error_code, key),
+    )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one of many effects: as the arguments of `settle`."""
+
+    key: str
+    status: str
+    result: dict[str, Any] | None = None
+    error_code: str | None = None
+
+
+async def settle_many(tx: Tx, outcomes: Sequence[Outcome]) -> None:
+    """As `settle`, for any number of different keys in one statement."""
+    if not outcomes:
+        return
+    ordered = sorted(outcomes, key=lambda each: each.key)
+    await tx.execute(
+        """update effects e set status = o.status, result = o.result, error_code = o.error_code, settled_at = now()
+             from unnest(%s::text[], %s::text[], %s::jsonb[], %s::text[]) as o(key, status, result, error_code)
+            where e.key = o.key and e.status not in ('done', 'failed')""",
+        (
+            [each.key for each in ordered],
+            [each.status for each in ordered],
+            [Jsonb(each.result) if each.result is not None else None for each in ordered],
+            [each.error_code for each in ordered],
+        ),
     )
