@@ -12,8 +12,10 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from activities.beneficiaries import BeneficiaryActivities
+from activities.bulk_effects import BulkEffects
 from activities.campaigns import CampaignActivities
 from activities.clock import ClockActivities
+from activities.distribution_payouts import DistributionPayoutActivities
 from activities.distributions import DistributionActivities
 from activities.effects import Effects
 from activities.inbox import InboxActivities
@@ -73,6 +75,8 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
     payments = PaymentActivities(steps, notifications)
     settlements = SettlementActivities(db, steps, refunds, renewals)
     distributions = DistributionActivities(db)
+    payouts = PayoutSteps(db, rails, effects)
+    outside = DistributionPayoutActivities(db, rails, BulkEffects(db), payouts)
     bound: list[Callable[..., Any]] = [
         payments.start_attempt,
         payments.check_attempt,
@@ -81,7 +85,7 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
         payments.load_payment,
         payments.apply_ruling,
         RefundActivities(refunds).advance_refund,
-        PayoutActivities(PayoutSteps(db, rails, effects)).advance_payout,
+        PayoutActivities(payouts).advance_payout,
         BeneficiaryActivities(db, rails, vault).verify_beneficiary,
         CampaignActivities(db).advance_campaign,
         settlements.settle_range,
@@ -91,6 +95,8 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
         distributions.begin_distribution,
         distributions.pay_distribution_range,
         distributions.finish_distribution,
+        outside.send_distribution_range,
+        outside.check_distribution_payouts,
         InboxActivities(db, rails).drain_inbox,
         notifications.send_notifications,
     ]

@@ -8,6 +8,7 @@ from cli.demo.world import Json, Person
 from tests.fixtures.stage import Stage
 from tests.replay.golden import CONTINUED, Facts
 from tests.stories import test_canceling as canceling
+from tests.stories import test_distribution_payouts as distribution_payouts
 from tests.stories import test_distributions as distributions
 from tests.stories import test_lifecycle as lifecycle
 from tests.stories import test_paying as paying
@@ -158,6 +159,7 @@ WALKS = (
     Walk(DISTRIBUTION, "waited_for_its_money", distributions.unfunded_it_waits, lambda f: f.timers > 0),
     Walk(DISTRIBUTION, "sent_back_then_canceled", distributions.sent_back_then_canceled, ends("canceled")),
     Walk(DISTRIBUTION, "held_line", distributions.a_held_line_is_let_go, ends("partially_paid")),
+    Walk(DISTRIBUTION, "through_a_provider", distribution_payouts.some_to_wallets_and_some_to_banks, ends("paid")),
     Walk(CLOCK, "past_a_deadline", settling.a_failed_capture_above_the_floor, lambda f: True),
 )
 """Paths of the stack as it is."""
