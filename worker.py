@@ -16,6 +16,7 @@ from activities.bulk_effects import BulkEffects
 from activities.bulk_settlements import BulkSettlements
 from activities.campaigns import CampaignActivities
 from activities.clock import ClockActivities
+from activities.distribution_payouts import DistributionPayoutActivities
 from activities.distributions import DistributionActivities
 from activities.effects import Effects
 from activities.inbox import InboxActivities
@@ -80,6 +81,8 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
     settlements = SettlementActivities(db, steps, refunds, renewals, bulk)
     distributions = DistributionActivities(db)
     milestones = MilestoneActivities(db)
+    payouts = PayoutSteps(db, rails, effects)
+    outside = DistributionPayoutActivities(db, rails, BulkEffects(db), payouts)
     bound: list[Callable[..., Any]] = [
         payments.start_attempt,
         payments.check_attempt,
@@ -88,7 +91,7 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
         payments.load_payment,
         payments.apply_ruling,
         RefundActivities(refunds).advance_refund,
-        PayoutActivities(PayoutSteps(db, rails, effects)).advance_payout,
+        PayoutActivities(payouts).advance_payout,
         BeneficiaryActivities(db, rails, vault).verify_beneficiary,
         CampaignActivities(db).advance_campaign,
         settlements.settle_range,
@@ -100,6 +103,8 @@ def activities(settings: Settings, db: Database, http: httpx.AsyncClient, client
         distributions.finish_distribution,
         milestones.advance_milestones,
         milestones.return_escrow_range,
+        outside.send_distribution_range,
+        outside.check_distribution_payouts,
         InboxActivities(db, rails).drain_inbox,
         notifications.send_notifications,
     ]

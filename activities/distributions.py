@@ -4,8 +4,9 @@ Each reads the run under lock and does nothing twice: what a row says is done is
 own. A range is paid in short transactions of `LINES_AT_ONCE` lines, so a worker that dies leaves at most one of them undone.
 """
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from psycopg import Rollback
@@ -14,20 +15,23 @@ from temporalio import activity
 from activities.book import send
 from activities.effects import heartbeating
 from activities.errors import translated
+from activities.gateways.registry import payout_minimums
 from contracts.base import Scope
 from contracts.distribution import DistributionProgress, DistributionRange, DistributionStep, DistributionTask
 from contracts.inbox import NotificationTask
 from contracts.outbox import OutboxKind
-from domain.distribution import DistributionStatus, Line, LineStatus
+from domain.distribution import DistributionStatus, Line, LineStatus, PayTo
 from domain.distribution_run import look_again_at
 from domain.errors import DomainError, NotFound
 from infra.database import Database, Tx
-from models import distribution_lines, distribution_money
+from models import distribution_lines, distribution_money, distribution_payouts, distribution_queue
 from models.base import update
 from models.campaign import get_campaign
+from models.case import resolve_case
 from models.clock import business_now
 from models.distribution import Distribution, change_status, get_distribution
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 LINES_AT_ONCE = 500
 """Lines a transaction pays: long enough that its own cost is small, short enough that no other payer waits."""
@@ -48,11 +52,14 @@ class DistributionActivities:
         async with translated(), self._db.transaction(task.scope) as tx:
             run = await _locked(tx, task.distribution_id)
             as_of = max(task.as_of, await business_now(tx))
+            if run.woken:  # before it looks: what comes in from here on wakes it again
+                await _note(tx, run, woken=False)
             step = await self._next(tx, task.scope, run, as_of)
             return DistributionProgress(
                 status=run.status,
                 step=step,
                 lines=run.lines,
+                outside=run.pay_to is PayTo.PREFERENCE,
                 blocked_reason=run.blocked_reason,
                 next_action_at=run.next_action_at,
                 as_of=as_of,
@@ -75,13 +82,27 @@ class DistributionActivities:
                 )
                 return _S.BEGIN if funded else _S.WAIT
             case _D.PAYING:
-                return _S.PAY
+                return await self._go_on(tx, run, as_of)
             case _D.CALCULATED if run.dry_run:
                 return _S.DONE
             case _D.DRAFT | _D.CALCULATED | _D.PENDING_APPROVAL:
                 return _S.WAIT
             case _:
                 return _S.DONE
+
+    async def _go_on(self, tx: Tx, run: Distribution, as_of: datetime) -> DistributionStep:
+        """Of a run that pays: send what can be sent, then ask about what was sent, then wait for the provider."""
+        left = await distribution_payouts.open_work(tx, run, as_of)
+        asking = _S.CHECK if left.due else _S.WAIT
+        step = _S.PAY if left.unsent or not left.open else asking
+        waits = step is _S.WAIT
+        await _note(
+            tx,
+            run,
+            next_action_at=left.next_at if waits else None,
+            blocked_reason=left.blocked if waits else None,
+        )
+        return step
 
     @activity.defn
     async def calculate_distribution(self, task: DistributionTask) -> None:
@@ -112,7 +133,8 @@ class DistributionActivities:
                 return
             campaign = await get_campaign(tx, run.campaign_id)
             assert campaign is not None
-            await distribution_lines.queue_lines(tx, run.id)
+            least = payout_minimums(run.currency)
+            await distribution_queue.queue_lines(tx, run, kyc_level=campaign.min_kyc_level, least=least)
             for status in (_L.HELD, _L.CARRIED_FORWARD):
                 await distribution_lines.tell_holders(
                     tx, run, status, 1, run.lines, campaign=campaign.title, as_of=task.as_of
@@ -135,23 +157,15 @@ class DistributionActivities:
         return paid
 
     async def _pay_some(self, task: DistributionRange, run: Distribution, campaign: str) -> int:
-        """One transaction's worth of lines; how many it took on. A line that a rule refuses fails alone."""
-        try:
-            async with self._db.transaction(task.scope) as tx:
-                lines = await distribution_lines.queued_lines(tx, run.id, task.first, task.last, LINES_AT_ONCE)
-                await _credit(tx, run, lines, campaign, task.as_of)
-                return len(lines)
-        except DomainError as error:
-            log.info("distribution.lines_refused", distribution=run.id, first=task.first, code=error.code)
-        async with self._db.transaction(task.scope) as tx:
-            lines = await distribution_lines.queued_lines(tx, run.id, task.first, task.last, LINES_AT_ONCE)
-            for number, line in lines:
-                try:
-                    async with tx.transaction():
-                        await _credit(tx, run, [(number, line)], campaign, task.as_of)
-                except DomainError as error:
-                    await distribution_lines.fail_line(tx, run, number, error.code)
-            return len(lines)
+        """One transaction's worth of lines; how many it took on."""
+
+        async def take(tx: Tx) -> Sequence[tuple[int, Line]]:
+            return await distribution_lines.queued_lines(tx, run.id, task.first, task.last, LINES_AT_ONCE)
+
+        async def pay(tx: Tx, lines: Sequence[tuple[int, Line]]) -> None:
+            await _credit(tx, run, lines, campaign, task.as_of)
+
+        return await all_or_each(self._db, task.scope, run, take, pay, lambda each: each[0])
 
     @activity.defn
     async def finish_distribution(self, task: DistributionTask) -> None:
@@ -164,7 +178,8 @@ class DistributionActivities:
             if any(counts.get(status) for status in (_L.QUEUED, _L.SENDING, _L.UNKNOWN)):
                 return
             unpaid = {str(each): counts[each][0] for each in (_L.HELD, _L.FAILED, _L.RETURNED) if each in counts}
-            agrees = (await distribution_money.credited(tx, run))[0] == counts.get(_L.CREDITED_TO_WALLET, (0, 0))[0]
+            paid = (await distribution_money.credited(tx, run))[0], await distribution_payouts.sent(tx, run)
+            agrees = paid == (counts.get(_L.CREDITED_TO_WALLET, (0, 0))[0], counts.get(_L.PAID, (0, 0))[0])
             if not agrees:
                 log.error("distribution.ledger_differs", distribution=run.id)
             blocked = "unpaid_lines" if agrees else "ledger_differs"
@@ -173,10 +188,52 @@ class DistributionActivities:
                 tx, task.scope, run, target, task.as_of, next_action_at=None,
                 blocked_reason=blocked if target is _D.PARTIALLY_PAID else None, story=unpaid,
             )  # fmt: skip
+            await self._tell(tx, task, run)
             await send(
                 tx, task.scope, OutboxKind.START, "notices", f"{run.id}/{run.payings}", workflow="NoticesWorkflow",
                 input=NotificationTask(scope=task.scope, subject_id=run.id),
             )  # fmt: skip
+
+    async def _tell(self, tx: Tx, task: DistributionTask, run: Distribution) -> None:
+        """What went out through providers is told at the end, when the last answer is there."""
+        if run.pay_to is PayTo.WALLET:
+            return
+        campaign = await get_campaign(tx, run.campaign_id)
+        assert campaign is not None
+        for status in (_L.PAID, _L.FAILED):
+            await distribution_lines.tell_holders(
+                tx, run, status, 1, run.lines, campaign=campaign.title, as_of=task.as_of
+            )
+        await resolve_case(
+            tx, task.scope, kind="provider_balance", subject_id=run.id, resolution="sent", as_of=task.as_of
+        )
+
+
+async def all_or_each(
+    db: Database,
+    scope: Scope,
+    run: Distribution,
+    take: Callable[[Tx], Awaitable[Sequence[T]]],
+    pay: Callable[[Tx, Sequence[T]], Awaitable[None]],
+    number: Callable[[T], int],
+) -> int:
+    """Pay what `take` holds in one transaction; how many lines that was. A line that a rule refuses fails alone."""
+    try:
+        async with db.transaction(scope) as tx:
+            lines = await take(tx)
+            await pay(tx, lines)
+            return len(lines)
+    except DomainError as error:
+        log.info("distribution.lines_refused", distribution=run.id, code=error.code)
+    async with db.transaction(scope) as tx:
+        lines = await take(tx)
+        for line in lines:
+            try:
+                async with tx.transaction():
+                    await pay(tx, [line])
+            except DomainError as error:
+                await distribution_lines.fail_line(tx, run, number(line), error.code)
+        return len(lines)
 
 
 async def _locked(tx: Tx, distribution_id: str) -> Distribution:
@@ -202,7 +259,7 @@ def _refusal(run: Distribution, totals: dict[str, Any]) -> str | None:
     return None if totals["telling"] else "nothing_to_distribute"
 
 
-async def _credit(tx: Tx, run: Distribution, lines: list[tuple[int, Line]], campaign: str, as_of: datetime) -> None:
+async def _credit(tx: Tx, run: Distribution, lines: Sequence[tuple[int, Line]], campaign: str, as_of: datetime) -> None:
     """Rows, messages, and then money: the shared accounts are locked last, and so for the shortest time."""
     if not lines:
         return

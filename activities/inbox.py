@@ -14,6 +14,7 @@ from activities.hints import tells_nothing_new, tells_nothing_new_of
 from activities.payment_facts import apply_fact
 from activities.rails import Rails
 from contracts.base import Scope
+from contracts.distribution import DistributionInput
 from contracts.inbox import INBOX, InboxInput, InboxProgress
 from contracts.outbox import OutboxKind
 from contracts.payment import PaymentInput
@@ -21,6 +22,7 @@ from contracts.payout import PayoutInput
 from domain.payment import AWAITS_PROVIDER, RefundStatus
 from infra.database import Database, Tx
 from models.clock import business_now
+from models.distribution_payouts import REASON, make_due
 from models.notification import any_queued
 from models.payment import PaymentAttempt, attempt_of_provider_id, get_attempt, get_payment, refunds_of
 from models.payout import payout_of_event
@@ -119,15 +121,24 @@ class InboxActivities:
             await send(tx, scope, OutboxKind.SIGNAL, "settlement", settlement_id, signal="line_reported")
 
     async def _wake_payout(self, tx: Tx, scope: Scope, event: InboxEvent) -> bool:
-        """Whether the event is about a payout: its own process looks it up."""
+        """Whether the event is about a payout: its own process looks it up, or that of its distribution run."""
         payout = await payout_of_event(tx, event.provider, event.reference, event.provider_id)
-        if payout is not None and not tells_nothing_new_of(event, payout):
+        if payout is None or tells_nothing_new_of(event, payout):
+            return payout is not None
+        if payout.reason == REASON and not payout.ended:
+            if await make_due(tx, payout, now := await business_now(tx)):
+                look = DistributionInput(scope=scope, distribution_id=payout.subject_id, as_of=now)
+                await send(
+                    tx, scope, OutboxKind.SIGNAL_WITH_START, "distribution", payout.subject_id,
+                    workflow="DistributionWorkflow", input=look, signal="changed",
+                )  # fmt: skip
+        else:
             again = PayoutInput(scope=scope, payout_id=payout.id, as_of=await business_now(tx))
             await send(
                 tx, scope, OutboxKind.SIGNAL_WITH_START, "payout", payout.id,
                 workflow="PayoutWorkflow", input=again, signal="provider_reported",
             )  # fmt: skip
-        return payout is not None
+        return True
 
     async def _keep_orphan(self, tx: Tx, event: InboxEvent) -> None:
         """It may have come before its payment's row; after three days it never will."""

@@ -7,6 +7,7 @@ grace period, does not know the reference.
 from datetime import datetime
 from typing import Any
 
+from activities.book import send
 from activities.effects import Effect, Effects, Settled
 from activities.gateways.protocols import (
     INSUFFICIENT_BALANCE,
@@ -21,6 +22,8 @@ from activities.gateways.protocols import (
 from activities.rails import Rails
 from contracts.base import Scope
 from contracts.ids import provider_key
+from contracts.inbox import NotificationTask
+from contracts.outbox import OutboxKind
 from contracts.payout import PayoutProgress
 from domain.beneficiary import BeneficiaryStatus
 from domain.errors import NotFound
@@ -33,6 +36,7 @@ from models import ledger, timeline
 from models.base import move
 from models.beneficiary import get_beneficiary
 from models.case import open_case
+from models.distribution_payouts import REASON
 from models.effect import Claim, settle
 from models.notification import notify
 from models.payout import Payout, change_payout, close_cases, get_payout, release_payout
@@ -61,7 +65,7 @@ class PayoutSteps:
             if payout.status is _P.APPROVED and not await _still_payable(tx, payout):
                 return await self._end_unsent(tx, scope, payout, "beneficiary_disabled", as_of)
             rail = await self._rails.payout_rail(tx, payout.provider)
-            effect = _effect(scope, payout)
+            effect = payout_effect(scope, payout)
             found = None
             if payout.status not in LOOKED_UP:
                 found = await self._effects.claim(tx, effect)
@@ -83,19 +87,11 @@ class PayoutSteps:
                 raise
             return await self._wait(scope, payout_id, as_of, _P.UNKNOWN)  # the look-up brought no answer
         async with self._db.transaction(scope) as tx:
-            return await self._book(tx, scope, payout_id, settled, as_of)
+            return await self.book(tx, scope, payout_id, settled, as_of)
 
     async def _send(self, rail: PayoutRail, effect: Effect[PayoutAnswer], found: Claim) -> Settled[PayoutAnswer]:
         order = effect.request
         assert isinstance(order, PayoutOrder)
-
-        async def send() -> PayoutAnswer:
-            try:
-                return await rail.start_transfer(order)
-            except RailRejected as refused:
-                if refused.code == INSUFFICIENT_BALANCE:  # a top-up mends it: refused for now, not for good
-                    raise RailNotSent(refused.code) from refused
-                raise
 
         async def resolve(earlier: Claim) -> PayoutAnswer | None:
             answer = await rail.look_up_transfer(reference=order.reference)
@@ -105,9 +101,9 @@ class PayoutSteps:
                 raise RailUnknown("absent_within_grace")
             return None
 
-        return await self._effects.run(effect, send, resolve, found)
+        return await self._effects.run(effect, lambda: send_order(rail, order), resolve, found)
 
-    async def _book(
+    async def book(
         self, tx: Tx, scope: Scope, payout_id: str, settled: Settled[PayoutAnswer], as_of: datetime
     ) -> PayoutProgress:
         """Record the answer and its consequences."""
@@ -126,7 +122,7 @@ class PayoutSteps:
             return await self._end_unsent(tx, scope, payout, code, as_of)
         if answer.provider_id and payout.provider_id is None:
             await change_payout(tx, payout.id, provider_id=answer.provider_id)
-        if not _as_asked(payout, answer):
+        if not as_asked(payout, answer):
             return await self._mismatch(tx, scope, payout, answer, as_of)
         match answer.fact:
             case PayoutFact.SUCCEEDED:
@@ -239,11 +235,21 @@ class PayoutSteps:
             await timeline.record(tx, scope, [payout.id], f"payout_{status}", as_of, {"code": code} if code else {})
 
 
+async def send_order(rail: PayoutRail, order: PayoutOrder) -> PayoutAnswer:
+    """The call itself. Too little balance is mended by a top-up: RailNotSent, not a refusal for good."""
+    try:
+        return await rail.start_transfer(order)
+    except RailRejected as refused:
+        if refused.code == INSUFFICIENT_BALANCE:
+            raise RailNotSent(refused.code) from refused
+        raise
+
+
 def _progress(payout: Payout) -> PayoutProgress:
     return PayoutProgress(status=payout.status, ended=payout.ended, blocked_reason=payout.blocked_reason)
 
 
-def _effect(scope: Scope, payout: Payout) -> Effect[PayoutAnswer]:
+def payout_effect(scope: Scope, payout: Payout) -> Effect[PayoutAnswer]:
     """The one call about this payout. The same payout always gives the same order."""
     key = payout_key(payout.id, "send")
     order = PayoutOrder(
@@ -281,7 +287,8 @@ async def _still_payable(tx: Tx, payout: Payout) -> bool:
     return beneficiary is not None and beneficiary.status is BeneficiaryStatus.VERIFIED
 
 
-def _as_asked(payout: Payout, answer: PayoutAnswer) -> bool:
+def as_asked(payout: Payout, answer: PayoutAnswer) -> bool:
+    """Whether the provider tells of the amount and currency that it was asked for."""
     return matches_request(
         asked_minor=payout.amount_minor,
         asked_currency=payout.currency,
@@ -291,6 +298,12 @@ def _as_asked(payout: Payout, answer: PayoutAnswer) -> bool:
 
 
 async def _tell(tx: Tx, scope: Scope, payout: Payout, template: str, as_of: datetime, *, code: str = "") -> None:
+    """Queue a message to the owner. Of a distribution's line the run tells itself, but for money that came back later."""
+    if payout.reason == REASON:
+        if template != "payout_returned":
+            return
+        notices = NotificationTask(scope=scope, subject_id=payout.id)
+        await send(tx, scope, OutboxKind.START, "notices", payout.id, workflow="NoticesWorkflow", input=notices)
     params = {
         "amount_minor": payout.amount_minor,
         "currency": payout.currency,

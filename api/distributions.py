@@ -15,7 +15,7 @@ from contracts.base import Scope
 from contracts.distribution import DistributionInput
 from contracts.ids import workflow_id
 from contracts.visibility import ENTITY
-from domain.distribution import DistributionStatus, DistributionTerms, LineStatus, ShareRule
+from domain.distribution import DistributionStatus, DistributionTerms, LineStatus, PayTo, ShareRule
 from domain.errors import InvalidRequest, NotFound
 from domain.money import MAX_AMOUNT, Rounding
 from infra.database import Tx
@@ -33,6 +33,7 @@ class DistributionRequest(StrictModel):
 
     The holders' part of it is the campaign's `profit_share_bps`. `record_date`: who holds at its end is paid; it must be
     over. `minimum_payout`, `provider_fee`: minor units a line. `dry_run`: calculate, keep the totals, and pay nothing.
+    `pay_to`: all lines into wallets, or each where its holder prefers it.
     """
 
     declared_profit: MoneyBody
@@ -47,6 +48,7 @@ class DistributionRequest(StrictModel):
     platform_fee_rounding: RoundingName = "floor"
     provider_fee: Minor = 0
     minimum_payout: Minor = 0
+    pay_to: Literal["wallet", "preference"] = "wallet"
     evidence: LongText
     evidence_url: WebAddress | None = None
     dry_run: bool = False
@@ -64,6 +66,25 @@ class CloseRequest(StrictModel):
 
     rest: Literal["carry_forward", "unclaimed"]
     reason: ShortText
+
+
+class RetryRequest(StrictModel):
+    """Where what is tried again goes: as the holders prefer it by now, or into the wallet whatever they prefer."""
+
+    to: Literal["preference", "wallet"] = "preference"
+
+
+class PayoutPreferenceRequest(StrictModel):
+    """Where profit goes: `wallet`, or the id of a verified beneficiary of one's own."""
+
+    destination: ShortText
+
+
+class PayoutPreferenceView(BaseModel):
+    """Where a person's profit goes: `wallet`, or a beneficiary's id."""
+
+    user_id: str
+    destination: str
 
 
 class PayoutHoldRequest(StrictModel):
@@ -88,7 +109,7 @@ class TotalsView(BaseModel):
 
 
 class TermsView(BaseModel):
-    """By what a run is calculated, down to who gets the units that a division leaves over."""
+    """By what a run is calculated, down to who gets the units that a division leaves over; and where its lines go."""
 
     period_start: date
     period_end: date
@@ -104,6 +125,7 @@ class TermsView(BaseModel):
     platform_fee_rounding: Rounding
     provider_fee_minor: int
     minimum_payout_minor: int
+    pay_to: PayTo
 
 
 class CountView(BaseModel):
@@ -143,7 +165,10 @@ class DistributionView(BaseModel):
 
 
 class DistributionLineView(BaseModel):
-    """What one holder gets. `weight`: minor units held, or those times days, as text: it may be longer than a number."""
+    """What one holder gets. `weight`: minor units held, or those times days, as text: it may be longer than a number.
+
+    `beneficiary_id`: where it is paid out to, None for the wallet; `payout_id`: the newest payout of it.
+    """
 
     line_no: int
     holder_id: str
@@ -152,6 +177,8 @@ class DistributionLineView(BaseModel):
     status: LineStatus
     error_code: str | None
     carried_into: str | None
+    beneficiary_id: str | None
+    payout_id: str | None
 
 
 class OwnLineView(BaseModel):
@@ -207,6 +234,7 @@ def declared(unit: Unit, campaign: Campaign, body: DistributionRequest, zone: st
         evidence=body.evidence,
         evidence_url=body.evidence_url,
         dry_run=body.dry_run,
+        pay_to=PayTo(body.pay_to),
         status=DistributionStatus.DRAFT,
         declared_by=unit.principal.user_id,
         created_at=unit.as_of,
@@ -223,15 +251,15 @@ async def locked(unit: Unit, distribution_id: str, action: str, campaign_id: str
     return run
 
 
-async def wake(unit: Unit, run: Distribution) -> None:
-    """Have the run's process look at the row, starting it if it has ended."""
+async def wake_run(unit: Unit, distribution_id: str) -> None:
+    """Have a run's process look at the row, starting it if it has ended."""
     await unit.signal_with_start(
         "DistributionWorkflow",
-        workflow_id("distribution", unit.scope, run.id),
-        DistributionInput(scope=unit.scope, distribution_id=run.id, as_of=unit.as_of),
+        workflow_id("distribution", unit.scope, distribution_id),
+        DistributionInput(scope=unit.scope, distribution_id=distribution_id, as_of=unit.as_of),
         "changed",
-        search_attributes={ENTITY.name: run.id},
-        summary=f"distribution {run.id}",
+        search_attributes={ENTITY.name: distribution_id},
+        summary=f"distribution {distribution_id}",
     )
 
 
@@ -277,6 +305,8 @@ def line_view(row: DistributionLine) -> DistributionLineView:
         status=row.status,
         error_code=row.error_code,
         carried_into=row.carried_into,
+        beneficiary_id=row.beneficiary_id,
+        payout_id=row.payout_id,
     )
 
 

@@ -54,6 +54,8 @@ POLICY: Final[dict[str, frozenset[tuple[Role, Relation]]]] = {
     "distribution.approve": frozenset({(ADMIN, ANY)}),
     "distribution.pay": frozenset({(ADMIN, ANY)}),
     "distribution_line.read": frozenset({(ADMIN, ANY), (BUSINESS_OWNER, SELF), (INVESTOR, SELF)}),
+    "payout_preference.read": frozenset({(ADMIN, ANY), (BUSINESS_OWNER, SELF), (INVESTOR, SELF)}),
+    "payout_preference.change": frozenset({(BUSINESS_OWNER, SELF), (INVESTOR, SELF)}),
     "payout_hold.change": frozenset({(ADMIN, ANY)}),
     "investment.charge_back": frozenset({(ADMIN, ANY)}),
     "settlement.read": frozenset({(ADMIN, ANY)}),

@@ -8,6 +8,8 @@ worker's resident memory for each size, a straight line through the seconds, and
 
 import argparse
 import asyncio
+import contextlib
+import os
 import statistics
 import sys
 import tempfile
@@ -15,6 +17,7 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import LiteralString
 from uuid import uuid4
 
 import psycopg
@@ -28,6 +31,7 @@ from cli.stack.stack import Stack
 from contracts.base import Scope
 from domain import accounts
 from domain.money import Money
+from domain.payment import WALLET
 from infra.database import Database
 from infra.temporal import connect
 from models import ledger
@@ -73,24 +77,44 @@ update campaigns set status = 'funded', outcome = 'success', next_action_at = nu
 _PLANNED = "analyze users, payments, payment_attempts, investments, ledger_accounts, ledger_balances, ledger_transfers"
 _TOLD = "update notifications set status = 'sent' where tenant_id = %(tenant)s and status = 'queued'"
 """What the last size has to tell its holders would be told in the next one's time."""
+_PAYEES = """
+insert into beneficiaries (tenant_id, mode, id, owner_id, provider, kind, currency, bank_code, name, sealed_number, number_end,
+                           holder_name, recipient, status, created_at)
+select tenant_id, mode, 'ben_' || md5(%(salt)s || n), 'usr_' || md5(%(salt)s || n), provider, kind, currency, bank_code, name,
+       sealed_number, number_end, holder_name, recipient, status, created_at
+  from beneficiaries b cross join generate_series(1, %(n)s) n where b.id = %(payee)s
+"""
+_PREFERENCES = """
+insert into payout_preferences (tenant_id, mode, user_id, beneficiary_id, created_at)
+select tenant_id, mode, owner_id, id, created_at from beneficiaries
+ where tenant_id = %(tenant)s and owner_id like 'usr_%%' and id <> %(payee)s
+"""
+"""All holders have the same account at the bank: to the provider a recipient is one name among others."""
 _CREDITED = "select count(*) from distribution_lines where distribution_id = %s and status = 'credited_to_wallet'"
+_SENT = """select count(*) from payouts
+            where reason = 'distribution' and subject_id = %s and status in ('pending', 'unknown', 'succeeded')"""
 _HOLDERS = "select investor_id, amount_minor from investments where campaign_id = %s order by id"
 
 
 @dataclass(frozen=True)
 class Result:
-    """One size: seconds from `calculate` to `calculated` and from `approve` to `paid`; the history; the worker's peak RSS."""
+    """One size: seconds from `calculate` to `calculated` and from `approve` to `paid`; the history; the worker's peak RSS.
+
+    `processor`: seconds of processor time that everything took while it paid, this program's own too.
+    """
 
     lines: int
     calculating: float
     paying: float
+    processor: float
     events: int
     size: int
     resident_kib: int
 
 
-async def measure(stack: Stack, client: Client, lines: int, kills: int = 0) -> Result:
+async def measure(stack: Stack, client: Client, lines: int, kills: int = 0, rail: str = WALLET) -> Result:
     """Seed a tenant with that many holders, and pay one run to them, with so many kills on the way."""
+    outside = rail != WALLET
     world = await World.make(stack, f"bench-{uuid4().hex[:12]}")
     try:
         owner = await world.person("business_owner")
@@ -101,12 +125,12 @@ async def measure(stack: Stack, client: Client, lines: int, kills: int = 0) -> R
             owner=owner,
             profit_share_bps=10_000,
         )
-        await seed(stack, world, campaign, owner.user_id, lines)
+        await seed(stack, world, campaign, owner.user_id, lines, outside=outside)
         yesterday = (await world.business_now()).date() - timedelta(days=1)
         body: Json = {
-            "declared_profit": {"amount": lines * _PROFIT_PER_LINE, "currency": "NGN"}, "evidence": "A benchmark.",
+            "declared_profit": {"amount": lines * _profit(outside=outside), "currency": "NGN"}, "evidence": "A benchmark.",
             "period_start": f"{yesterday - timedelta(days=89)}", "period_end": f"{yesterday}", "record_date": f"{yesterday}",
-            "tax_bps": 1_000, "platform_fee_bps": 100,
+            "tax_bps": 1_000, "platform_fee_bps": 100, "pay_to": "preference" if outside else "wallet",
         }  # fmt: skip
         run = await owner.post(f"/v1/campaigns/{campaign}/distributions", body)
         at = f"/v1/campaigns/{campaign}/distributions/{run['id']}"
@@ -115,16 +139,15 @@ async def measure(stack: Stack, client: Client, lines: int, kills: int = 0) -> R
         await _until(world, at, "calculated")
         calculating = time.perf_counter() - began
         await owner.post(f"{at}/submit")
-        began = time.perf_counter()
+        began, spent = time.perf_counter(), processor_seconds()
         await world.admin.post(f"/v1/admin/distributions/{run['id']}/approve")
-        killing = asyncio.create_task(_kill(stack, run["id"], lines, kills))
+        killing = asyncio.create_task(_kill(stack, _SENT if outside else _CREDITED, run["id"], lines, kills))
         resident = await _until(world, at, "paid")
         await killing
-        paying = time.perf_counter() - began
+        paying, spent = time.perf_counter() - began, processor_seconds() - spent
         seen = await owner.get(at)
-        assert seen["counts"] == [{"status": "credited_to_wallet", "lines": lines, "net": seen["totals"]["net"]}], seen[
-            "counts"
-        ]
+        status = "paid" if outside else "credited_to_wallet"
+        assert seen["counts"] == [{"status": status, "lines": lines, "net": seen["totals"]["net"]}], seen["counts"]
         description = await client.get_workflow_handle(run["workflow_id"]).describe()
         assert stack.site.postgres is not None
         async with await psycopg.AsyncConnection.connect(
@@ -132,25 +155,45 @@ async def measure(stack: Stack, client: Client, lines: int, kills: int = 0) -> R
         ) as superuser:
             await superuser.execute(_TOLD, {"tenant": world.seeded.scope.tenant_id})
         size = description.raw_description.workflow_execution_info.history_size_bytes
-        return Result(lines, calculating, paying, description.history_length, size, resident)
+        return Result(lines, calculating, paying, spent, description.history_length, size, resident)
     finally:
         await world.close()
 
 
-async def _kill(stack: Stack, run: str, lines: int, kills: int) -> None:
-    """Kill the worker after each further part of the lines is paid; the supervisor starts the next one."""
+def _profit(*, outside: bool) -> int:
+    """A line's share in minor units: enough for a provider to send what is left of it."""
+    return _PROFIT_PER_LINE * (20 if outside else 1)
+
+
+def processor_seconds() -> float:
+    """User and system time of this process and all under it, the dead ones too, in seconds."""
+    stats: dict[int, tuple[int, int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            values = path.read_text().rpartition(")")[2].split()
+            stats[int(path.parent.name)] = (int(values[1]), sum(map(int, values[11:15])))
+    ours: set[int] = set()
+    found = {os.getpid()}
+    while found:
+        ours |= found
+        found = {pid for pid, (parent, _) in stats.items() if parent in ours and pid not in ours}
+    return sum(stats[pid][1] for pid in ours if pid in stats) / os.sysconf("SC_CLK_TCK")
+
+
+async def _kill(stack: Stack, progress: LiteralString, run: str, lines: int, kills: int) -> None:
+    """Kill the worker after each further part of the lines is paid or sent; the supervisor starts the next one."""
     if not kills:
         return
     assert stack.site.postgres is not None
     async with await psycopg.AsyncConnection.connect(stack.site.postgres.url("chama"), autocommit=True) as superuser:
         for number in range(1, kills + 1):
-            while await _paid(superuser, run) < number * lines // (kills + 1):
+            while await _paid(superuser, progress, run) < number * lines // (kills + 1):
                 await asyncio.sleep(_POLL_SECONDS / 4)
             await asyncio.to_thread(stack.crash, "worker")
 
 
-async def _paid(superuser: psycopg.AsyncConnection, run: str) -> int:
-    found = await (await superuser.execute(_CREDITED, (run,))).fetchone()
+async def _paid(superuser: psycopg.AsyncConnection, progress: LiteralString, run: str) -> int:
+    found = await (await superuser.execute(progress, (run,))).fetchone()
     return int(found[0]) if found else 0
 
 
@@ -173,8 +216,11 @@ def resident_kib(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4
 
 
-async def seed(stack: Stack, world: World, campaign: str, owner: str, lines: int) -> None:
-    """Everybody topped a wallet up and pledged from it; the owner has the profit in hers."""
+async def seed(stack: Stack, world: World, campaign: str, owner: str, lines: int, *, outside: bool = False) -> None:
+    """Everybody topped a wallet up and pledged from it; the owner has the profit in hers.
+
+    `outside`: they want their profit at a bank, and the provider account has money for it.
+    """
     scope = world.seeded.scope
     assert stack.site.postgres is not None
     values = {"tenant": scope.tenant_id, "mode": str(scope.mode), "salt": uuid4().hex, "n": lines, "ticket": _TICKET,
@@ -184,15 +230,29 @@ async def seed(stack: Stack, world: World, campaign: str, owner: str, lines: int
             await superuser.execute(statement, values)
             await superuser.execute(_PLANNED)  # or each foreign key is looked up by a plan for empty tables
         holders = await (await superuser.execute(_HOLDERS, (campaign,))).fetchall()
-        await _book(stack, scope, campaign, owner, holders, world)
+        if outside:
+            values["payee"] = await _payee(world)
+            for statement in (_PAYEES, _PREFERENCES):
+                await superuser.execute(statement, values)
+            await superuser.execute("analyze beneficiaries, payout_preferences")
+            await world.top_up(lines * _profit(outside=True))
+        profit = Money(lines * _profit(outside=outside), "NGN")
+        await _book(stack, scope, campaign, owner, holders, world, profit)
         await superuser.execute(_PLANNED)
 
 
+async def _payee(world: World) -> str:
+    """A verified account at a bank, for all to be like."""
+    somebody = await world.person()
+    made = await world.payee(somebody)
+    await world.until(somebody, f"/v1/beneficiaries/{made['id']}", "verified")
+    return str(made["id"])
+
+
 async def _book(
-    stack: Stack, scope: Scope, campaign: str, owner: str, holders: list[tuple[str, int]], world: World
+    stack: Stack, scope: Scope, campaign: str, owner: str, holders: list[tuple[str, int]], world: World, profit: Money
 ) -> None:
     as_of = await world.business_now()
-    profit = Money(len(holders) * _PROFIT_PER_LINE, "NGN")
     postings = [accounts.deposit_captured(f"seed/{owner}", provider="cash", user_id=owner, amount=profit, as_of=as_of)]
     for user, minor in holders:
         money = Money(minor, "NGN")
@@ -224,7 +284,7 @@ def line_through(points: list[tuple[int, float]]) -> str:
     return f"{start:.2f} s + {slope * 1000:.3f} ms a line, at most {worst:.2f} s off"
 
 
-async def run(sizes: list[int], kills: int, directory: Path) -> int:
+async def run(sizes: list[int], kills: int, directory: Path, rail: str = WALLET) -> int:
     """Measure each size, smallest first; 0 when the auditor finds nothing."""
     results = []
     console = Console(soft_wrap=True, highlight=False)
@@ -235,11 +295,12 @@ async def run(sizes: list[int], kills: int, directory: Path) -> int:
     with Stack(directory / "var", env={"CHAMA_LOG_LEVEL": "WARNING", "CHAMA_WORKFLOW_LIMITS": "raise"}) as stack:
         client = await connect(stack.settings)
         for lines in sizes:
-            result = await measure(stack, client, lines, kills)
+            result = await measure(stack, client, lines, kills, rail)
             results.append(result)
             say(
-                f"{result.lines:>7} lines: calculated in {result.calculating:6.2f} s, paid in {result.paying:6.2f} s, "
-                f"{result.events} events, {result.size} bytes, worker {result.resident_kib // 1024} MiB"
+                f"{result.lines:>7} lines: calculated in {result.calculating:6.2f} s, paid in {result.paying:6.2f} s "
+                f"({result.processor:.1f} s of processor), {result.events} events, {result.size} bytes, "
+                f"worker {result.resident_kib // 1024} MiB"
             )
         say("calculating: " + line_through([(each.lines, each.calculating) for each in results]))
         say("paying:      " + line_through([(each.lines, each.paying) for each in results]))
@@ -253,11 +314,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.distribution", description=__doc__)
     parser.add_argument("--lines", default="1000,10000,100000", help="sizes, by commas")
     parser.add_argument("--kills", type=int, default=0, help="how often the worker is killed while it pays")
+    parser.add_argument("--rail", choices=[WALLET, "paystack"], default=WALLET, help="where the lines go")
     options = parser.parse_args()
     sizes = sorted(int(each) for each in options.lines.split(","))
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o711)
-        return asyncio.run(run(sizes, options.kills, Path(directory)))
+        return asyncio.run(run(sizes, options.kills, Path(directory), options.rail))
 
 
 if __name__ == "__main__":

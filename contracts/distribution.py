@@ -13,6 +13,8 @@ class DistributionStep(StrEnum):
     CALCULATE = "calculate"
     BEGIN = "begin"
     PAY = "pay"
+    CHECK = "check"
+    """Nothing is left to send, and the provider is to be asked about what was sent."""
     WAIT = "wait"
     DONE = "done"
 
@@ -44,7 +46,8 @@ class DistributionRange(Message):
 
 
 class DistributionProgress(Message):
-    """Where a run stands. `lines`: how many it has; `next_action_at`: when a wait looks again by itself, if it does.
+    """Where a run stands. `lines`: how many it has; `outside`: some may go out through providers; `next_action_at`: when a
+    wait looks again by itself, if it does.
 
     `as_of`: the business time of the step, which is later than was asked for when a test clock stands there.
     """
@@ -52,6 +55,7 @@ class DistributionProgress(Message):
     status: DistributionStatus
     step: DistributionStep
     lines: int
+    outside: bool = False
     blocked_reason: str | None = None
     next_action_at: datetime | None = None
     as_of: datetime

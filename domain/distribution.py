@@ -53,6 +53,7 @@ DISTRIBUTION = Machine(
         _D.FUNDING: frozenset({_D.PAYING, _D.CANCELED}),
         _D.PAYING: frozenset({_D.PARTIALLY_PAID, _D.PAID}),
         _D.PARTIALLY_PAID: frozenset({_D.PAYING, _D.PAID}),
+        _D.PAID: frozenset({_D.PAYING}),  # a bank returned a line, and it is paid again
     },
 )
 
@@ -82,14 +83,23 @@ LINE = Machine(
     {
         _L.CALCULATED: frozenset({_L.HELD, _L.QUEUED, _L.CARRIED_FORWARD}),
         _L.HELD: frozenset({_L.QUEUED}) | _SET_ASIDE,
-        _L.QUEUED: frozenset({_L.SENDING, _L.HELD, _L.CREDITED_TO_WALLET}),
+        _L.QUEUED: frozenset({_L.SENDING, _L.HELD, _L.CREDITED_TO_WALLET, _L.FAILED}),
         _L.SENDING: frozenset({_L.UNKNOWN, _L.PAID, _L.FAILED}),
         _L.UNKNOWN: frozenset({_L.SENDING, _L.PAID, _L.FAILED}),
         _L.PAID: frozenset({_L.RETURNED}),
-        _L.FAILED: frozenset({_L.QUEUED}) | _SET_ASIDE,
+        _L.FAILED: frozenset({_L.QUEUED, _L.HELD}) | _SET_ASIDE,
         _L.RETURNED: frozenset({_L.QUEUED, _L.HELD}) | _SET_ASIDE,
     },
 )
+
+
+class PayTo(StrEnum):
+    """Where a run's lines go."""
+
+    WALLET = "wallet"
+    """Every line into its holder's wallet."""
+    PREFERENCE = "preference"
+    """Where the holder wants it: a verified beneficiary of its own, else the wallet."""
 
 
 class ShareRule(StrEnum):

@@ -65,19 +65,13 @@ def distribution_credited(
 def distribution_sending(
     key: str, *, campaign_id: str, provider: str, currency: str, line: Line, as_of: datetime
 ) -> Posting:
-    """A line is about to be paid out: hold with the same legs, the net to the provider. Before any call."""
+    """A line is about to be paid out: hold with the same legs, the net to the provider. Before any call.
+
+    It is the hold of the line's payout, under its key: `payout_sent` posts it, `payout_released` voids it, and
+    `payout_returned` makes all of it payable again.
+    """
     legs = _line_legs(campaign_id, provider_clearing(provider, currency), currency, line)
     return Posting(key, "distribution_sending", Phase.PENDING, as_of, legs)
-
-
-def distribution_sent(key: str, *, hold: str, as_of: datetime) -> Posting:
-    """The provider paid it out. Should the bank return it later, a `reversal` of this makes all of it payable again."""
-    return Posting(key, "distribution_sent", Phase.POST, as_of, target=hold)
-
-
-def distribution_failed(key: str, *, hold: str, as_of: datetime) -> Posting:
-    """The provider definitely did not pay it out: all of it is payable as before."""
-    return Posting(key, "distribution_failed", Phase.VOID, as_of, target=hold)
 
 
 def distribution_recovered(

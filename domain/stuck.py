@@ -90,6 +90,8 @@ STEPS: Final = {
     "calculate_distribution": "calculating the distribution's lines",
     "begin_distribution": "releasing the distribution's money to its lines",
     "pay_distribution_range": "paying a range of lines into wallets",
+    "send_distribution_range": "sending a range of lines through providers",
+    "check_distribution_payouts": "asking providers what became of the distribution's payouts",
     "finish_distribution": "holding the distribution's lines against the ledger",
     "advance_milestones": "applying what is due to a funded campaign's tranches",
     "return_escrow_range": "returning a range of lines from escrow to their holders",

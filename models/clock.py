@@ -124,7 +124,7 @@ select noun, id, at from (
     union all select 'refund', id, next_action_at from refunds where next_action_at <= %(until)s
     union all select 'settlement', id, next_action_at from settlements where next_action_at <= %(until)s
     union all select 'distribution', id, next_action_at from distributions where next_action_at <= %(until)s
-    union all select 'payout', id, next_action_at from payouts where next_action_at <= %(until)s
+    union all select 'payout', id, next_action_at from payouts where next_action_at <= %(until)s and reason <> 'distribution'
     union all select 'milestones', id, next_action_at from milestone_plans where next_action_at <= %(until)s
 ) due where id <> all(%(passed_over)s) order by at, noun, id limit 1
 """
@@ -137,8 +137,10 @@ select exists (select 1 from settlements where status = 'running' and (next_acti
                and not exists (select 1 from settlements s where s.campaign_id = c.id and s.status = 'running'))
     or exists (select 1 from payments where status = 'created' and next_action_at is null)
     or exists (select 1 from refunds where status = 'requested')
-    or exists (select 1 from distributions where status in ('calculating', 'approved', 'paying')
-               or (status = 'funding' and next_action_at is null))
+    or exists (select 1 from distributions where status in ('calculating', 'approved')
+               or (status = 'paying' and woken)
+               or (status = 'funding' and next_action_at is null)
+               or (status = 'paying' and (next_action_at is null or next_action_at <= %(now)s)))
     or exists (select 1 from payouts where status in ('approved', 'sending') and next_action_at is null)
     or exists (select 1 from milestone_plans where status = 'working')
     or exists (select 1 from beneficiaries where status = 'pending')

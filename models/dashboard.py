@@ -22,7 +22,8 @@ select d.campaign_id, d.currency, (t.effective_at at time zone zone.zone)::date,
   from zone cross join distribution_lines l
   join distributions d on (d.tenant_id, d.mode, d.id) = (l.tenant_id, l.mode, l.distribution_id)
   join ledger_transfers t on (t.tenant_id, t.mode) = (l.tenant_id, l.mode) and t.part = 1
-   and t.key = 'distribution/' || l.distribution_id || '/' || l.line_no
+   and t.key = case l.status when 'paid' then 'payout/' || l.payout_id || '/post'
+                    else 'distribution/' || l.distribution_id || '/' || l.line_no end
  where l.holder_id = %(holder)s and l.status in ('credited_to_wallet', 'paid') and not d.dry_run
  group by 1, 2, 3
  order by 3, 1
@@ -57,7 +58,8 @@ select 'distribution', d.campaign_id, c.title, null, l.net_minor, d.currency
   join distributions d on (d.tenant_id, d.mode, d.id) = (l.tenant_id, l.mode, l.distribution_id)
   join campaigns c on (c.tenant_id, c.mode, c.id) = (d.tenant_id, d.mode, d.campaign_id)
  where l.holder_id = %(user)s and l.net_minor > 0 and not d.dry_run
-   and d.status in ('approved', 'funding', 'paying', 'partially_paid') and l.status in ('calculated', 'queued', 'held', 'failed')
+   and d.status in ('approved', 'funding', 'paying', 'partially_paid')
+   and l.status in ('calculated', 'queued', 'held', 'sending', 'unknown', 'failed', 'returned')
  order by at nulls last, campaign_id limit %(limit)s
 """
 # Released and neither in the wallet nor sent nor on its way (`models.milestone.is_sent`).

@@ -7,7 +7,7 @@ from sqlmodel import Field
 
 from contracts.base import Scope
 from domain.allocation import RemainderRule
-from domain.distribution import DISTRIBUTION, DistributionStatus, DistributionTerms, ShareRule
+from domain.distribution import DISTRIBUTION, DistributionStatus, DistributionTerms, PayTo, ShareRule
 from domain.distribution_run import OVER
 from domain.money import Rounding
 from infra.database import Tx, fetch_one
@@ -23,7 +23,7 @@ class Distribution(Scoped, table=True):
 
     Amounts in minor units of `currency`. `funder_id`: whose wallet pays. `hold_placed`: the money is reserved. `payings`: how
     often paying was begun. `error_code`: why the calculation found nothing to pay. `provider_fees_minor` is the total of
-    the lines' provider fees, `provider_fee_minor` the term.
+    the lines' provider fees, `provider_fee_minor` the term. `woken`: its process was told of news it has not looked at.
     """
 
     __tablename__: ClassVar[str] = "distributions"
@@ -50,6 +50,7 @@ class Distribution(Scoped, table=True):
     evidence: str
     evidence_url: str | None = None
     dry_run: bool
+    pay_to: PayTo = PayTo.WALLET
     status: DistributionStatus
     lines: int = 0
     share_minor: int = 0
@@ -65,6 +66,7 @@ class Distribution(Scoped, table=True):
     recovered_minor: int = 0
     added_minor: int = 0
     hold_placed: bool = False
+    woken: bool = False
     payings: int = 0
     error_code: str | None = None
     blocked_reason: str | None = None
@@ -95,6 +97,16 @@ class PayoutHold(Scoped, table=True):
     held: bool
     reason: str
     changed_by: str
+    created_at: datetime
+
+
+class PayoutPreference(Scoped, table=True):
+    """Where a person wants profit to be paid: a beneficiary of its own, or the wallet (None)."""
+
+    __tablename__: ClassVar[str] = "payout_preferences"
+
+    user_id: str = Field(primary_key=True)
+    beneficiary_id: str | None = None
     created_at: datetime
 
 
@@ -176,6 +188,29 @@ async def hold_payouts(
     )  # fmt: skip
     assert row is not None
     return row
+
+
+async def prefer_payouts(
+    tx: Tx, scope: Scope, user_id: str, beneficiary_id: str | None, as_of: datetime
+) -> PayoutPreference:
+    """Where the person's lines go from now on: for runs that begin to pay, and for lines put back in the queue."""
+    row = await read(
+        tx,
+        PayoutPreference,
+        """insert into payout_preferences (tenant_id, mode, user_id, beneficiary_id, created_at) values (%s, %s, %s, %s, %s)
+           on conflict (tenant_id, mode, user_id) do update set beneficiary_id = excluded.beneficiary_id,
+               created_at = excluded.created_at, updated_at = now()
+           returning *""",
+        (scope.tenant_id, str(scope.mode), user_id, beneficiary_id, as_of),
+    )
+    assert row is not None
+    return row
+
+
+async def preferred(tx: Tx, user_id: str) -> str | None:
+    """The beneficiary the person wants to be paid to; None: the wallet."""
+    row = await fetch_one(tx, "select beneficiary_id from payout_preferences where user_id = %s", (user_id,))
+    return row["beneficiary_id"] if row else None
 
 
 async def charge_back(tx: Tx, investment_id: str, as_of: datetime) -> bool:

@@ -69,6 +69,60 @@ select concat_ws('/', coalesce(l.tenant_id, b.tenant_id), coalesce(l.mode, b.mod
        is distinct from (b.holder_id, b.gross, b.net, b.tax, b.platform_fee, b.provider_fee)
 """
 
+# Line by line: what went out through a provider and was not returned, and what each leg of its payout's hold moved.
+_PAID_OUT = """
+with booked as (
+    select t.tenant_id, t.mode, split_part(t.key, '/', 2) as payout_id, sum(t.amount_minor) as gross,
+           max(split_part(c.code, ':', 2)) filter (where c.code like 'provider:%') as rail,
+           sum(t.amount_minor) filter (where c.code like 'provider:%') as net,
+           coalesce(sum(t.amount_minor) filter (where c.code like 'tax_withheld:%'), 0) as tax,
+           coalesce(sum(t.amount_minor) filter (where c.code like 'platform_fees:%'), 0) as platform_fee,
+           coalesce(sum(t.amount_minor) filter (where c.code like 'provider_fees:%'), 0) as provider_fee
+      from ledger_transfers t
+      join ledger_accounts c on c.tenant_id = t.tenant_id and c.mode = t.mode and c.id = t.credit_id
+      join ledger_accounts d on d.tenant_id = t.tenant_id and d.mode = t.mode and d.id = t.debit_id and d.code like 'payable:%'
+     where t.event = 'payout_sent' and not exists (
+           select from ledger_transfers r where r.target_id = t.id and r.part = t.part and r.phase = 'reversal')
+     group by 1, 2, 3
+), paid as (
+    select * from distribution_lines where status = 'paid'
+)
+select concat_ws('/', coalesce(l.tenant_id, b.tenant_id), coalesce(l.mode, b.mode)) || ' distribution '
+       || coalesce(l.distribution_id || ' line ' || l.line_no, 'payout ' || b.payout_id) as subject,
+       case when l.line_no is null then 'is not paid out' else 'pays out ' || concat_ws(', ', l.rail, l.gross_minor, l.net_minor,
+           l.tax_minor, l.platform_fee_minor, l.provider_fee_minor) end
+       || ', the ledger ' || case when b.payout_id is null then 'nothing' else concat_ws(', ', b.rail, b.gross, b.net, b.tax,
+           b.platform_fee, b.provider_fee) end || ' (provider, gross, net, tax, platform fee, provider fee)' as detail
+  from paid l
+  full join booked b on b.tenant_id = l.tenant_id and b.mode = l.mode and b.payout_id = l.payout_id
+ where (l.rail, l.gross_minor, l.net_minor, l.tax_minor, l.platform_fee_minor, l.provider_fee_minor)
+       is distinct from (b.rail, b.gross, b.net, b.tax, b.platform_fee, b.provider_fee)
+"""
+
+# A line says what its newest payout says, until it is put back in the queue or set aside; the earlier ones brought nothing.
+_FOLLOWED = """
+select l.tenant_id || '/' || l.mode || ' distribution ' || l.distribution_id || ' line ' || l.line_no as subject,
+       'is ' || l.status || ' with ' || l.net_minor || ', its payout ' || coalesce(l.payout_id, 'none') || ' is '
+       || coalesce(p.status || ' with ' || p.amount_minor || ' to ' || p.owner_id, 'missing') as detail
+  from distribution_lines l
+  left join payouts p on p.tenant_id = l.tenant_id and p.mode = l.mode and p.id = l.payout_id
+ where (l.payout_id is not null or l.status in ('sending', 'unknown', 'paid', 'returned'))
+   and coalesce((p.owner_id, p.subject_id, p.reason, p.amount_minor)
+                <> (l.holder_id, l.distribution_id, 'distribution', l.net_minor)
+       or case when p.status in ('failed', 'canceled', 'rejected') then l.status in ('sending', 'unknown', 'paid', 'returned')
+               when p.status = 'returned' then l.status in ('sending', 'unknown', 'paid')
+               else l.status <> case p.status when 'succeeded' then 'paid' when 'unknown' then 'unknown' else 'sending' end end,
+       true)
+union all
+select p.tenant_id || '/' || p.mode || ' payout ' || p.id, 'is ' || p.status || ' for a line of ' || p.subject_id
+       || ' that has another payout, or is none'
+  from payouts p
+  left join distribution_lines l on l.tenant_id = p.tenant_id and l.mode = p.mode and l.distribution_id = p.subject_id
+       and l.holder_id = p.owner_id
+ where p.reason = 'distribution' and l.payout_id is distinct from p.id
+   and (l.line_no is null or p.status not in ('failed', 'canceled', 'rejected', 'returned'))
+"""
+
 # What a campaign still owes its holders: lines on their way, and what is carried until a later run has taken it over.
 _OWED = """
 with owed as (
@@ -116,7 +170,7 @@ select n.tenant_id || '/' || n.mode || ' distribution ' || n.distribution_id || 
 async def wrong_distributions(tx: Tx) -> list[str]:
     """Runs that differ from their lines, lines from the ledger, campaigns from what they owe; in words, at most LIMIT a check."""
     found = []
-    for check in (_TOTALS, _CREDITED, _OWED, _TAKEN):
+    for check in (_TOTALS, _CREDITED, _PAID_OUT, _FOLLOWED, _OWED, _TAKEN):
         rows = await (await tx.execute(f"{check} limit {LIMIT}")).fetchall()
         found += [f"{row['subject']}: {row['detail']}" for row in rows]
     return found

@@ -140,7 +140,8 @@ class DistributionLine(Scoped, table=True):
     """What one holder gets in one run, in minor units of its currency; see `domain.distribution.Line`.
 
     `kept_in_minor`: the part of what was carried in that lies on the payable account. `carried_into`: the later run that took
-    what this one carried forward.
+    what this one carried forward. `rail`, `beneficiary_id`: where it is paid out to, None for the wallet; `payout_id` is the
+    newest of its `payouts` attempts.
     """
 
     __tablename__: ClassVar[str] = "distribution_lines"
@@ -162,6 +163,10 @@ class DistributionLine(Scoped, table=True):
     status: LineStatus
     error_code: str | None = None
     carried_into: str | None = None
+    rail: str | None = None
+    beneficiary_id: str | None = None
+    payout_id: str | None = None
+    payouts: int = 0
     updated_at: datetime
 
 
@@ -214,31 +219,6 @@ async def release_taken(tx: Tx, run: Distribution) -> None:
     )
 
 
-async def queue_lines(tx: Tx, distribution_id: str) -> None:
-    """Every calculated line on its way: carried forward, held by an admin, or queued."""
-    await tx.execute(
-        """update distribution_lines set updated_at = now(),
-               status = case when net_minor = 0 then 'carried_forward'
-                             when holder_id in (select user_id from payout_holds where held) then 'held'
-                             else 'queued' end,
-               error_code = case when net_minor > 0 and holder_id in (select user_id from payout_holds where held)
-                                 then 'payout_hold' end
-            where distribution_id = %(id)s and status = 'calculated'""",
-        {"id": distribution_id},
-    )
-
-
-async def requeue_lines(tx: Tx, distribution_id: str) -> int:
-    """Put back what failed, was returned, or is held no more, under the same numbers; how many."""
-    done = await tx.execute(
-        """update distribution_lines set status = 'queued', error_code = null, updated_at = now()
-           where distribution_id = %s and (status in ('failed', 'returned') or status = 'held'
-             and holder_id not in (select user_id from payout_holds where held))""",
-        (distribution_id,),
-    )
-    return done.rowcount
-
-
 async def set_aside(tx: Tx, distribution_id: str, target: LineStatus) -> tuple[int, int]:
     """Close what could not be paid as carried_forward or unclaimed: how many lines, and their gross in minor units."""
     row = await fetch_one(
@@ -270,13 +250,13 @@ async def give_up_carried(tx: Tx, distribution_id: str) -> tuple[int, int]:
 
 
 async def queued_lines(tx: Tx, distribution_id: str, first: int, last: int, limit: int) -> list[tuple[int, Line]]:
-    """The next queued lines of a range, with their numbers, held until the transaction ends."""
+    """The next lines of a range that are queued for wallets, with their numbers, held until the transaction ends."""
     rows = await (
         await tx.execute(
             """select line_no, holder_id, weight, share_minor, carried_in_minor, adjustment_minor, gross_minor, tax_minor,
                       platform_fee_minor, provider_fee_minor, net_minor, carried_out_minor
                  from distribution_lines
-                where distribution_id = %s and line_no between %s and %s and status = 'queued'
+                where distribution_id = %s and line_no between %s and %s and status = 'queued' and rail is null
                 order by line_no limit %s for update""",
             (distribution_id, first, last, limit),
         )

@@ -27,13 +27,14 @@ select coalesce(p.reference, m.payout_id) as reference,
   full join moved m on m.payout_id = p.id
 """
 
-# Each payout has one hold of its amount, out of the account it names, resolved as its state says.
+# Each payout has one hold of its amount, out of the account it names, resolved as its state says. (A distribution line's has
+# tax and fees as further parts: `models/distribution_audit.py`.)
 _HOLDS = """
 select p.tenant_id, p.mode, p.id, p.status, p.amount_minor, p.source_account, h.amount_minor as held, a.code as held_from,
        r.phase::text as resolved, v.id is not null as reversed
   from payouts p
   left join ledger_transfers h on (h.tenant_id, h.mode) = (p.tenant_id, p.mode)
-       and h.key = 'payout/' || p.id || '/hold' and h.phase = 'pending'
+       and h.key = 'payout/' || p.id || '/hold' and h.phase = 'pending' and h.part = 1
   left join ledger_accounts a on (a.tenant_id, a.mode, a.id) = (h.tenant_id, h.mode, h.debit_id)
   left join ledger_transfers r on (r.target_id, r.part) = (h.id, h.part) and r.phase <> 'reversal'
   left join ledger_transfers v on (v.target_id, v.part) = (r.id, r.part) and v.phase = 'reversal'

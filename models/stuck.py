@@ -75,7 +75,8 @@ select *, count(*) over () as total from (
 ) blocked order by since, subject limit %(limit)s
 """
 
-# While a clock moves, the things on it are being driven to their time. A campaign's refunds are its settlement's to look up.
+# While a clock moves, the things on it are being driven to their time. A campaign's refunds are its settlement's to look up,
+# and a distribution's payouts the run's.
 _OVERDUE = """
 with things as (
     select tenant_id, mode, 'payment' as noun, id, next_action_at, status, %(late)s as margin from payments
@@ -85,7 +86,7 @@ with things as (
      where next_action_at is not null and status in ('requested', 'pending', 'unknown') and reason <> 'campaign_failed'
     union all
     select tenant_id, mode, 'payout', id, next_action_at, status, %(late)s from payouts
-     where next_action_at is not null and status in ('approved', 'sending', 'unknown', 'pending')
+     where next_action_at is not null and status in ('approved', 'sending', 'unknown', 'pending') and reason <> 'distribution'
     union all
     select tenant_id, mode, 'settlement', id, next_action_at, status, %(late_settlement)s from settlements
      where next_action_at is not null and status = 'running'
@@ -94,7 +95,7 @@ with things as (
      where next_action_at is not null and status not in ('funded', 'completed', 'closed_failed', 'rejected')
     union all
     select tenant_id, mode, 'distribution', id, next_action_at, status, %(late)s from distributions
-     where next_action_at is not null and status = 'funding'
+     where next_action_at is not null and status in ('funding', 'paying')
     union all
     select tenant_id, mode, 'milestones', id, next_action_at, status, %(late)s from milestone_plans
      where next_action_at is not null

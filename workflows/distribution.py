@@ -12,6 +12,7 @@ from datetime import datetime
 from temporalio import workflow
 
 with workflow.unsafe.imports_passed_through():
+    from activities.distribution_payouts import DistributionPayoutActivities
     from activities.distributions import DistributionActivities
     from contracts.distribution import (
         DistributionInput,
@@ -59,7 +60,9 @@ class DistributionWorkflow:
             elif progress.step is DistributionStep.BEGIN:
                 await self._begin()
             elif progress.step is DistributionStep.PAY:
-                await self._pay(progress.lines)
+                await self._pay(progress)
+            elif progress.step is DistributionStep.CHECK:
+                await self._check()
             else:
                 await self._pause(progress)
             if is_full():
@@ -88,16 +91,21 @@ class DistributionWorkflow:
             DistributionActivities.begin_distribution, self._task(), summary="release the money to the lines", **BATCH
         )
 
-    async def _pay(self, lines: int) -> None:
-        """All ranges, a few at a time; then the reconciliation, which says whether anything is left."""
+    async def _pay(self, progress: DistributionProgress) -> None:
+        """All ranges, a few at a time, into wallets and then out; then the reconciliation: is anything left?"""
+        await self._each_range(progress.lines, outside=False)
+        if progress.outside:
+            await self._each_range(progress.lines, outside=True)
+        await self._finish()
+
+    async def _each_range(self, lines: int, *, outside: bool) -> None:
         starts = range(1, lines + 1, LINES_PER_RANGE)
         for at in range(0, len(starts), RANGES_AT_ONCE):
-            await asyncio.gather(*(self._pay_range(first, lines) for first in starts[at : at + RANGES_AT_ONCE]))
-        await workflow.execute_activity_method(
-            DistributionActivities.finish_distribution, self._task(), summary="compare lines and ledger", **BATCH
-        )
+            await asyncio.gather(
+                *(self._pay_range(first, lines, outside=outside) for first in starts[at : at + RANGES_AT_ONCE])
+            )
 
-    async def _pay_range(self, first: int, lines: int) -> None:
+    async def _pay_range(self, first: int, lines: int, *, outside: bool) -> None:
         last = min(first + LINES_PER_RANGE - 1, lines)
         task = DistributionRange(
             scope=self._input.scope,
@@ -106,12 +114,35 @@ class DistributionWorkflow:
             last=last,
             as_of=self._time.now(),
         )
+        if outside:
+            await workflow.execute_activity_method(
+                DistributionPayoutActivities.send_distribution_range,
+                task,
+                summary=f"send lines {first}–{last}",
+                **BATCH,
+            )
+        else:
+            await workflow.execute_activity_method(
+                DistributionActivities.pay_distribution_range, task, summary=f"pay lines {first}–{last}", **BATCH
+            )
+
+    async def _check(self) -> None:
+        """Ask the provider about what is due; then see whether that was the last of it."""
         await workflow.execute_activity_method(
-            DistributionActivities.pay_distribution_range, task, summary=f"pay lines {first}–{last}", **BATCH
+            DistributionPayoutActivities.check_distribution_payouts,
+            self._task(),
+            summary="ask what became of the payouts",
+            **BATCH,
+        )
+        await self._finish()
+
+    async def _finish(self) -> None:
+        await workflow.execute_activity_method(
+            DistributionActivities.finish_distribution, self._task(), summary="compare lines and ledger", **BATCH
         )
 
     async def _pause(self, progress: DistributionProgress) -> None:
-        """Sleep until somebody has news, or until it is time to look for the money again."""
+        """Sleep until somebody has news, or until it is time to look again (for the money, or at what was sent)."""
         timeout = self._time.until(progress.next_action_at) if progress.next_action_at else None
         with contextlib.suppress(asyncio.TimeoutError):
             await workflow.wait_condition(
@@ -120,7 +151,8 @@ class DistributionWorkflow:
 
     @workflow.signal
     def changed(self) -> None:
-        """Somebody changed the row: calculate, submitted, approved, rejected, canceled, funded, or lines put back."""
+        """Somebody changed the row: calculate, submitted, approved, rejected, canceled, funded, lines put back, or news of a
+        payout."""
         self._woken = True
 
     @workflow.query

@@ -65,6 +65,15 @@ PAYOUT_CAPABILITIES: dict[str, PayoutCapabilities] = {"paystack": PaystackTransf
 """What can be known of a payout rail without an account."""
 
 
+def payout_minimums(currency: str) -> dict[str, int]:
+    """By provider, the least it sends in a currency, in minor units; those that cannot send it are not there."""
+    return {
+        name: able.minimum_minor[currency]
+        for name, able in PAYOUT_CAPABILITIES.items()
+        if currency in able.minimum_minor
+    }
+
+
 def build_rail(account: RailAccount, client: httpx.AsyncClient, *, timeout_seconds: float = 10.0) -> PaymentRail:
     """The account's rail over the shared `client`. Cheap: nothing is opened. Raises ValueError for an unknown provider."""
     try:

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Query, Request
 from starlette.responses import JSONResponse
 
+from activities.gateways.registry import payout_minimums
 from api.auth import Principal
 from api.campaign_terms import locked as locked_campaign
 from api.commands import Reply, Unit, execute
@@ -19,12 +20,13 @@ from api.distributions import (
     DistributionView,
     OwnLineView,
     RejectRequest,
+    RetryRequest,
     declared,
     distribution_view,
     line_view,
     locked,
     own_line_view,
-    wake,
+    wake_run,
     whole_view,
 )
 from api.envelope import Envelope, encode_cursor, page, success
@@ -36,7 +38,7 @@ from domain.distribution import DISTRIBUTION, DistributionStatus, LineStatus
 from domain.distribution_run import check_declaration, check_second_person, check_submittable
 from domain.errors import Conflict, NotFound
 from infra.database import Database
-from models import distribution_lines, distribution_money
+from models import distribution_lines, distribution_money, distribution_queue
 from models.base import insert, update
 from models.campaign import get_campaign
 from models.clock import business_date
@@ -52,13 +54,15 @@ router = api_router(prefix="/v1", tags=["distributions"])
 _D = DistributionStatus
 _AT = "/campaigns/{campaign_id}/distributions/{distribution_id}"
 _ADMIN = "/admin/distributions/{distribution_id}"
+_OPEN_ENDED = (_D.PARTIALLY_PAID, _D.PAID)
+"""A run that was paid may have lines again that are not: their bank returned them."""
 _NOTHING_WAITS = {"blocked_reason": None, "next_action_at": None}
 
 
 async def _done(unit: Unit, run: Distribution, verb: str, *, status: int = 202, **detail: object) -> Reply:
     """Say in the audit log what was done, wake the run's process, and answer with the run."""
     await unit.audit(f"distribution.{verb}", "distribution", run.id, **detail)
-    await wake(unit, run)
+    await wake_run(unit, run.id)
     return Reply(status, distribution_view(unit.scope, run))
 
 
@@ -219,20 +223,33 @@ async def reject_distribution(
 
 @router.post(f"{_ADMIN}/retry", status_code=202, response_model=Envelope[DistributionView])
 async def retry_distribution(
-    request: Request, distribution_id: str, principal: Annotated[Principal, requires("distribution.pay")]
+    request: Request,
+    distribution_id: str,
+    principal: Annotated[Principal, requires("distribution.pay")],
+    body: RetryRequest | None = None,
 ) -> JSONResponse:
-    """Put failed and returned lines back in the queue under the same numbers, and held ones that are held no more."""
+    """Put failed and returned lines back in the queue under the same numbers, and held ones that are held no more.
+
+    Each goes where its holder prefers it by now, or with `to: wallet` into the wallet.
+    """
+    to_wallet = body is not None and body.to == "wallet"
 
     async def handle(unit: Unit) -> Reply:
         run = await locked(unit, distribution_id, "distribution.pay")
-        requeued = await distribution_lines.requeue_lines(unit.tx, run.id) if run.status is _D.PARTIALLY_PAID else 0
+        requeued = 0
+        if run.status in _OPEN_ENDED and run.blocked_reason != "ledger_differs":
+            campaign = await get_campaign(unit.tx, run.campaign_id)
+            assert campaign is not None
+            requeued = await distribution_queue.requeue_lines(
+                unit.tx, run, kyc_level=campaign.min_kyc_level, least=payout_minimums(run.currency), to_wallet=to_wallet
+            )
         if requeued == 0:
             raise Conflict("nothing_to_retry", "The run has no line that could be paid now.")
         changes = {"payings": run.payings + 1, **_NOTHING_WAITS}
         await change_status(unit.tx, unit.scope, run, _D.PAYING, unit.as_of, story={"requeued": requeued}, **changes)
         return await _done(unit, run, "retry", lines=requeued)
 
-    return await execute(request, principal, "distribution.retry", None, handle)
+    return await execute(request, principal, "distribution.retry", body, handle)
 
 
 @router.post(f"{_ADMIN}/close", response_model=Envelope[DistributionView])
@@ -249,11 +266,12 @@ async def close_distribution(
         run = await locked(unit, distribution_id, "distribution.pay")
         unclaimed = body.rest == "unclaimed"
         lines = minor = 0
-        if run.status is _D.PAID and unclaimed:
-            lines, minor = await distribution_lines.give_up_carried(unit.tx, run.id)
-        elif run.status is _D.PARTIALLY_PAID and run.blocked_reason != "ledger_differs":
+        if run.status in _OPEN_ENDED and run.blocked_reason != "ledger_differs":
             target = LineStatus.UNCLAIMED if unclaimed else LineStatus.CARRIED_FORWARD
             lines, minor = await distribution_lines.set_aside(unit.tx, run.id, target)
+        if run.status is _D.PAID and unclaimed:
+            carried, carried_minor = await distribution_lines.give_up_carried(unit.tx, run.id)
+            lines, minor = lines + carried, minor + carried_minor
         if lines == 0:
             raise Conflict("nothing_to_close", "Nothing of this run is left over.")
         if unclaimed:

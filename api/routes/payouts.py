@@ -11,6 +11,7 @@ from activities.gateways.registry import PAYOUT_CAPABILITIES
 from api.auth import Principal
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
+from api.distributions import wake_run
 from api.envelope import Amount, Currency, Envelope, ShortText, StrictModel, encode_cursor, page, success
 from api.paging import Cursor, Limit, before
 from api.policy import authorize
@@ -30,6 +31,7 @@ from infra.database import Database
 from models import timeline
 from models.base import move, newest_first
 from models.beneficiary import get_beneficiary
+from models.distribution_payouts import REASON, make_due
 from models.notification import notify
 from models.payout import (
     Payout,
@@ -262,7 +264,14 @@ async def _decided(unit: Unit, payout_id: str) -> Payout:
 
 
 async def _woken(unit: Unit, payout: Payout) -> PayoutView:
-    """Tell the payout's process that its row says something new (started anew, had it ended); the payout as it is now."""
+    """Tell the payout's process that its row says something new (started anew, had it ended); the payout as it is now.
+
+    That of a distribution's line is its run's.
+    """
+    if payout.reason == REASON and not payout.ended:
+        await make_due(unit.tx, payout, unit.as_of)
+        await wake_run(unit, payout.subject_id)
+        return await _now(unit, payout)
     await unit.signal_with_start(
         "PayoutWorkflow",
         workflow_id("payout", unit.scope, payout.id),
@@ -271,6 +280,10 @@ async def _woken(unit: Unit, payout: Payout) -> PayoutView:
         search_attributes={ENTITY.name: payout.id, PROVIDER.name: payout.provider},
         summary=f"payout {payout.id}",
     )
+    return await _now(unit, payout)
+
+
+async def _now(unit: Unit, payout: Payout) -> PayoutView:
     now = await get_payout(unit.tx, payout.id)
     assert now is not None
     return payout_view(unit.scope, now)

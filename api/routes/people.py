@@ -1,4 +1,4 @@
-"""What an admin says of a person: how well it is known, and where it lives."""
+"""What is said of a person: how well it is known and where it lives, by an admin; where profit goes, by itself."""
 
 from typing import Annotated
 
@@ -9,13 +9,58 @@ from api.auth import Principal
 from api.campaign_terms import Country, KycLevel
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
-from api.envelope import Envelope, ShortText, StrictModel
+from api.distributions import PayoutPreferenceRequest, PayoutPreferenceView
+from api.envelope import Envelope, ShortText, StrictModel, success
+from api.policy import authorize
 from api.routes.auth import UserView, user_view
 from api.routing import api_router
+from domain.beneficiary import check_payable
 from domain.errors import NotFound
-from models.user import verify_user
+from domain.payment import WALLET
+from infra.database import Database
+from models.beneficiary import get_beneficiary
+from models.distribution import prefer_payouts, preferred
+from models.user import get_user, verify_user
 
 router = api_router(prefix="/v1", tags=["users"])
+
+
+@router.get("/users/{user_id}/payout-preference", response_model=Envelope[PayoutPreferenceView])
+async def read_payout_preference(
+    request: Request, user_id: str, principal: Annotated[Principal, requires("payout_preference.read")]
+) -> JSONResponse:
+    """Where the person's profit goes; the wallet, unless it has said otherwise."""
+    authorize(principal, "payout_preference.read", owner_id=user_id)
+    database: Database = request.app.state.database
+    async with database.transaction(principal.scope) as tx:
+        if await get_user(tx, user_id) is None:
+            raise NotFound("user")
+        chosen = await preferred(tx, user_id)
+    return success(request, PayoutPreferenceView(user_id=user_id, destination=chosen or WALLET))
+
+
+@router.put("/users/{user_id}/payout-preference", response_model=Envelope[PayoutPreferenceView])
+async def choose_payout_preference(
+    request: Request,
+    user_id: str,
+    body: PayoutPreferenceRequest,
+    principal: Annotated[Principal, requires("payout_preference.change")],
+) -> JSONResponse:
+    """Choose where one's profit goes: for every distribution with `pay_to: preference` that begins to pay from now on."""
+
+    async def handle(unit: Unit) -> Reply:
+        authorize(principal, "payout_preference.change", owner_id=user_id)
+        chosen = None if body.destination == WALLET else body.destination
+        if chosen is not None:
+            beneficiary = await get_beneficiary(unit.tx, chosen, lock=True)
+            if beneficiary is None or beneficiary.owner_id != user_id:
+                raise NotFound("beneficiary")
+            check_payable(beneficiary.status)
+        await prefer_payouts(unit.tx, unit.scope, user_id, chosen, unit.as_of)
+        await unit.audit("payout_preference.changed", "user", user_id, destination=body.destination)
+        return Reply(200, PayoutPreferenceView(user_id=user_id, destination=body.destination))
+
+    return await execute(request, principal, "payout_preference.change", body, handle, key_required=False)
 
 
 class VerificationRequest(StrictModel):

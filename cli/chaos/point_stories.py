@@ -172,8 +172,34 @@ async def missed(world: World) -> None:
 )
 async def shared_out(world: World) -> None:
     """A funded campaign's profit goes into its holders' wallets."""
+    ada, bem = await world.person(), await world.person()
+    await _share_out(world, ada, bem)
+    for who, share in ((ada, _PROFIT * _HELD // (_HELD + _PAGE)), (bem, _PROFIT * _PAGE // (_HELD + _PAGE))):
+        found = sum(each["available"] for each in await who.get("/v1/wallet"))
+        expect(found == share, f"the wallet holds {found}, not {share}")
+    await _kept(world, stripe=[_HELD, _PAGE, _PROFIT])
+
+
+@drives("send_distribution_range", "check_distribution_payouts")
+async def shared_out_to_banks(world: World) -> None:
+    """A part of the profit goes to an account at a bank, once, whoever dies over it."""
+    ada, bem = await world.person(), await world.person()
+    await world.top_up(_PROFIT)
+    payee = await world.payee(ada)
+    await world.until(ada, f"/v1/beneficiaries/{payee['id']}", "verified", seconds=PATIENCE_SECONDS)
+    chosen = await ada.call("PUT", f"/v1/users/{ada.user_id}/payout-preference", {"destination": payee["id"]})
+    expect(chosen.is_success, f"the preference was refused: {chosen.text}")
+    await _share_out(world, ada, bem, pay_to="preference")
+    taken = [each["taken"] for each in await world.transfers()]
+    expect(taken == [_PROFIT * _HELD // (_HELD + _PAGE)], f"the provider sent {taken}")
+    left = sum(each["available"] for each in await ada.get("/v1/wallet"))
+    expect(left == 0, f"the wallet holds {left}: it was paid twice")
+
+
+async def _share_out(world: World, ada: Person, bem: Person, **terms: str) -> None:
+    """Both invest, the campaign is funded, and its owner's profit is paid to the last line."""
     await world.start_clock()
-    owner, ada, bem = await world.person("business_owner"), await world.person(), await world.person()
+    owner = await world.person("business_owner")
     campaign = await world.campaign(
         "keep_what_you_raise", goal=_HELD + _PAGE, days=1, owner=owner, profit_share_bps=10_000
     )
@@ -186,18 +212,20 @@ async def shared_out(world: World) -> None:
     await _decided(world, campaign, "funded", days=2)
     day = f"{(await world.business_now()).date() - timedelta(days=1)}"
     body = {"declared_profit": {"amount": _PROFIT, "currency": "NGN"}, "evidence": "The books.", "period_start": day,
-            "period_end": day, "record_date": day}  # fmt: skip
+            "period_end": day, "record_date": day, **terms}  # fmt: skip
     run = await owner.post(f"/v1/campaigns/{campaign}/distributions", body)
     at = f"/v1/campaigns/{campaign}/distributions/{run['id']}"
     await owner.post(f"{at}/calculate")
     await world.until(owner, at, "calculated", seconds=PATIENCE_SECONDS)
     await owner.post(f"{at}/submit")
     await world.admin.post(f"/v1/admin/distributions/{run['id']}/approve")
-    await world.until(owner, at, "paid", seconds=PATIENCE_SECONDS)
-    for who, share in ((ada, _PROFIT * _HELD // (_HELD + _PAGE)), (bem, _PROFIT * _PAGE // (_HELD + _PAGE))):
-        found = sum(each["available"] for each in await who.get("/v1/wallet"))
-        expect(found == share, f"the wallet holds {found}, not {share}")
-    await _kept(world, stripe=[_HELD, _PAGE, _PROFIT])
+
+    async def seen() -> Json:
+        await let_grace_pass(world)
+        found: Json = await owner.get(at)
+        return found
+
+    await world.until_true(seen, lambda found: found["status"] == "paid", "the profit is paid", PATIENCE_SECONDS)
 
 
 @drives("advance_milestones", "return_escrow_range")

@@ -273,6 +273,8 @@ class Supervisor:
         part.enter(State.STOPPED)
 
     def _crash(self, part: _Part) -> None:
+        """It was well until somebody killed it: the growing pauses are for parts that die by themselves."""
+        part.deaths = 0
         if part.process is not None:
             kill_tree(part.process)
 

@@ -10,7 +10,7 @@ from alembic import op
 from migrations.helpers import SCOPE_CHECK, secure
 
 revision = "0016"
-down_revision = "0014"
+down_revision = "0015"
 
 SCOPE = "tenant_id uuid not null references tenants, mode text not null check (mode in ('test', 'live'))"
 

@@ -249,3 +249,24 @@ async def test_the_tenants_limit_counts_a_days_payouts_together(edge: Edge) -> N
 def test_declarations_match_the_database(edge: Edge, table: type[Payout]) -> None:
     rows = edge.sql("select column_name from information_schema.columns where table_name = %s", table.__tablename__)
     assert {column.name for column in table.__table__.columns} == {name for (name,) in rows} - {"updated_at"}
+
+
+async def test_where_profit_goes_is_ones_own_to_choose(edge: Edge) -> None:
+    """A verified account of one's own, or the wallet; nobody chooses for another, and what is refused changes nothing."""
+    ada, bem = edge.user(), edge.user()
+    own, other, fresh = await payee(edge, ada), await payee(edge, bem), await payee(edge, ada, "pending")
+    path = f"/users/{ada.id}/payout-preference"
+
+    async def choose(who: User, destination: str) -> httpx.Response:
+        return await call(edge, who, "PUT", path, {"destination": destination})
+
+    assert (await call(edge, ada, "GET", path)).json()["data"] == {"user_id": ada.id, "destination": "wallet"}
+    assert (await choose(ada, own)).json()["data"]["destination"] == own
+    assert_problem(await choose(ada, other), 404, "not_found")
+    assert_problem(await choose(ada, fresh), 409, "beneficiary_not_verified")
+    for stranger in (bem, edge.user(Role.ADMIN)):
+        assert not (await choose(stranger, "wallet")).is_success
+    assert not (await call(edge, bem, "GET", path)).is_success
+    seen = await call(edge, edge.user(Role.ADMIN), "GET", path)
+    assert seen.json()["data"]["destination"] == own, "none of the refused was taken"
+    assert (await choose(ada, "wallet")).json()["data"]["destination"] == "wallet"

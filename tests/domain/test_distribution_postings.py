@@ -67,8 +67,6 @@ def test_each_resolution_names_its_hold_and_phase() -> None:
     phases = {
         postings.distribution_funded: Phase.POST,
         postings.distribution_canceled: Phase.VOID,
-        postings.distribution_sent: Phase.POST,
-        postings.distribution_failed: Phase.VOID,
     }
     for template, phase in phases.items():
         posting = template("k", hold="h", as_of=DAY)

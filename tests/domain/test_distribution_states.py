@@ -18,12 +18,13 @@ def test_a_run_from_draft_to_paid() -> None:
 
 
 def test_what_a_run_may_not() -> None:
-    assert {state for state in D if DISTRIBUTION.is_terminal(state)} == {D.PAID, D.REJECTED, D.CANCELED}
+    assert {state for state in D if DISTRIBUTION.is_terminal(state)} == {D.REJECTED, D.CANCELED}
+    assert DISTRIBUTION.moves[D.PAID] == {D.PAYING}, "for a line that its bank returned"
     assert set(DISTRIBUTION.sources(D.CALCULATING)) == {D.DRAFT, D.CALCULATED}, "once approved, never calculated again"
     before_paying = {D.DRAFT, D.CALCULATING, D.CALCULATED, D.PENDING_APPROVAL, D.APPROVED, D.FUNDING}
     assert set(DISTRIBUTION.sources(D.CANCELED)) == before_paying
     assert DISTRIBUTION.sources(D.APPROVED) == (D.PENDING_APPROVAL,)
-    assert set(DISTRIBUTION.sources(D.PAYING)) == {D.FUNDING, D.PARTIALLY_PAID}, "funded before paid"
+    assert set(DISTRIBUTION.sources(D.PAYING)) == {D.FUNDING, D.PARTIALLY_PAID, D.PAID}, "funded before paid"
 
 
 def test_what_a_line_may_not() -> None:

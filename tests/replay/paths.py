@@ -8,6 +8,7 @@ from cli.demo.world import Json, Person
 from tests.fixtures.stage import Stage
 from tests.replay.golden import CONTINUED, Facts
 from tests.stories import test_canceling as canceling
+from tests.stories import test_distribution_payouts as distribution_payouts
 from tests.stories import test_distributions as distributions
 from tests.stories import test_lifecycle as lifecycle
 from tests.stories import test_milestones as milestones
@@ -170,6 +171,7 @@ WALKS = (
     Walk(MILESTONE, "given_time_then_returned", milestones.missed_then_given_more_time, returned(1)),
     Walk(MILESTONE, "ended_by_a_command", milestones.missed_and_the_rest_goes_back, ends("completed")),
     Walk(MILESTONE, "nothing_to_keep", milestones.a_failed_payout_is_sent_again, lambda f: f.timers == 0),
+    Walk(DISTRIBUTION, "through_a_provider", distribution_payouts.some_to_wallets_and_some_to_banks, ends("paid")),
     Walk(CLOCK, "past_a_deadline", settling.a_failed_capture_above_the_floor, lambda f: True),
 )
 """Paths of the stack as it is."""
