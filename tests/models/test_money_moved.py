@@ -34,5 +34,5 @@ async def test_a_refund_that_failed_moves_nothing(
         for number, event in enumerate(events):
             await timeline.record(tx, scope, [investment], event, AT + timedelta(days=number))
         params: dict[str, Any] = {"holder": holder}
-        rows = await (await tx.execute(f"{MONEY_MOVED} order by s.seq", params)).fetchall()
+        rows = await (await tx.execute(f"select * from ({MONEY_MOVED}) m order by seq", params)).fetchall()
     assert [row["minor"] for row in rows] == moved
