@@ -197,6 +197,9 @@ class Stack:
             server = EmbeddedPostgres(data, chosen["postgres"], self.directory / "log" / "postgres.log")
         dialed = chosen | self._links
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIX)}
+        environment.pop(
+            "PYTHONDONTWRITEBYTECODE", None
+        )  # a restart would compile everything anew: half of what it costs
         environment |= _values(self.directory, self._env, kept, dialed) | {
             "CHAMA_DATABASE_URL": _without_credentials(_owner_url(self._env, kept, dialed)),
             "CHAMA_STACK": str(self.directory),
