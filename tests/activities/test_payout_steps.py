@@ -221,6 +221,7 @@ async def test_a_known_transfer_that_vanishes_proves_nothing(till: Till) -> None
     till.provider.looks = [F.ABSENT]
     assert await till.advance(3) == "pending"
     assert len(till.provider.started) == 1
+    assert await till.cases() == [], "nor is it another amount: nothing was said of any"
 
 
 async def test_it_leaves_any_account_and_may_be_approved_before(till: Till) -> None:

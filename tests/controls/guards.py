@@ -2,13 +2,16 @@
 
 from typing import Final
 
-from tests.controls import delivery, edge, money
+from tests.controls import delivery, edge, money, sharing
 from tests.controls.guard import Guard
 
 GUARDS: Final[tuple[Guard, ...]] = (
     *edge.GUARDS,
     *money.LEDGER,
     *money.INVESTING,
+    *sharing.ELIGIBILITY,
+    *sharing.DISTRIBUTIONS,
+    *sharing.PAYOUTS,
     *delivery.PROVIDERS,
     *delivery.TEMPORAL,
 )
