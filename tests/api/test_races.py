@@ -17,6 +17,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from activities.bulk_effects import BulkEffects
+from activities.bulk_settlements import BulkSettlements
 from activities.campaigns import CampaignActivities
 from activities.effects import Effects
 from activities.payment_steps import PaymentSteps
@@ -59,9 +61,9 @@ class Ring:
         steps = PaymentSteps(self.database, rails, effects)
         refunds = RefundSteps(self.database, rails, effects)
         self._campaigns = CampaignActivities(self.database)
-        self._settlements = SettlementActivities(
-            self.database, steps, refunds, Renewals(self.database, rails, effects, steps)
-        )
+        bulk = BulkSettlements(self.database, rails, BulkEffects(self.database))
+        renewals = Renewals(self.database, rails, effects, steps)
+        self._settlements = SettlementActivities(self.database, steps, refunds, renewals, bulk)
 
     async def send(self, who: User, campaign: str, command: str, body: dict[str, Any]) -> str:
         """The command's outcome: `done`, or the code of its refusal."""

@@ -12,6 +12,9 @@ GUARDS: Final[tuple[Guard, ...]] = (
     *sharing.ELIGIBILITY,
     *sharing.DISTRIBUTIONS,
     *sharing.PAYOUTS,
+    *sharing.RELEASES,
+    *sharing.CHUNKS,
+    *sharing.PAGES,
     *delivery.PROVIDERS,
     *delivery.TEMPORAL,
 )

@@ -199,7 +199,7 @@ PAYOUTS: Final = (
         "a payout's amount",
         "B4",
         "a transfer of another amount is booked as asked",
-        (Edit("activities/payout_steps.py", "if not _as_asked(payout, answer):", "if False:"),),
+        (Edit("activities/payout_steps.py", "if not as_asked(payout, answer):", "if False:"),),
         (f"{_STEPS}test_another_amount_is_not_booked",),
     ),
     Guard(
@@ -214,5 +214,111 @@ PAYOUTS: Final = (
             ),
         ),
         (f"{_STEPS}test_a_no_that_is_taken_back_is_a_case",),
+    ),
+)
+
+_RELEASE: Final = "tests/api/test_milestones.py::"
+_VOTES: Final = "tests/activities/test_milestones.py::"
+_V13: Final = "migrations/versions/v0013_milestones.py"
+
+RELEASES: Final = (
+    Guard(
+        "a milestone's second person",
+        "E1",
+        "an owner judges the evidence of its own milestone",
+        (Edit("domain/milestone.py", "if reviewer in (owner, submitted_by):", "if False:"),),
+        ("tests/domain/test_milestone.py::test_when_evidence_is_taken_and_judged",),
+        quick=True,
+    ),
+    Guard(
+        "released once",
+        "A2",
+        "money that is on its way is released again",
+        (
+            Edit(
+                "domain/milestone.py",
+                "if status in (_T.RETURNING, _T.RETURNED) or (status is _T.RELEASED and sent):",
+                "if False:",
+            ),
+        ),
+        ("tests/domain/test_milestone.py::test_what_an_owner_may_ask_for",),
+        quick=True,
+    ),
+    Guard(
+        "what a tranche was planned as",
+        "A6",
+        "the trigger lets planned, frozen and paid figures change",
+        (
+            Edit(
+                _V13,
+                "    raise exception 'what was planned, frozen or paid in % is fixed', tg_table_name"
+                " using errcode = 'check_violation';",
+                "    return new;",
+            ),
+        ),
+        (f"{_RELEASE}test_what_was_planned_or_paid_cannot_be_changed_by_any_statement",),
+    ),
+    Guard(
+        "an owner does not vote",
+        "E1",
+        "the campaign's owner votes about the money of the others",
+        (Edit("models/milestone_vote.py", "h.holder_id <> %(owner)s::text", "true"),),
+        (f"{_VOTES}test_the_owner_holds_and_does_not_vote",),
+    ),
+    Guard(
+        "who was charged back holds nothing",
+        "A7",
+        "money goes back to who has it back already",
+        (
+            Edit(
+                "models/milestone_vote.py",
+                "and (charged_back_at is null or not exists (",
+                "and (true or not exists (",
+            ),
+        ),
+        (f"{_VOTES}test_who_was_charged_back_since_gets_nothing",),
+    ),
+)
+
+_CHUNKS: Final = "tests/activities/test_bulk_settlements.py::"
+_MANY: Final = "tests/activities/test_bulk_effects.py::"
+
+CHUNKS: Final = (
+    Guard(
+        "many calls, only fresh ones",
+        "B5",
+        "a call whose outcome nobody recorded is made again with the others",
+        (Edit("activities/bulk_effects.py", "    if not found.fresh:\n", "    if False:\n"),),
+        (f"{_MANY}test_what_nobody_recorded_is_never_repeated",),
+    ),
+    Guard(
+        "many calls, in time",
+        "B5",
+        "a call begins however long ago it was claimed",
+        (Edit("activities/bulk_effects.py", "    if not in_time:\n", "    if False:\n"),),
+        (f"{_MANY}test_a_call_that_comes_too_late_is_not_made",),
+    ),
+    Guard(
+        "refunds are covered",
+        "A4",
+        "the first refunds are paid though the escrow does not cover all",
+        (Edit("activities/settlements.py", "if settlement.blocked_reason == NOT_COVERED:", "if False:"),),
+        (f"{_CHUNKS}test_refunds_that_are_not_covered_wait_and_say_so",),
+    ),
+)
+
+PAGES: Final = (
+    Guard(
+        "a cover's visibility",
+        "E1",
+        "a cover is shown to whoever knows its campaign's id",
+        (
+            Edit(
+                "models/cover.py",
+                "where x.id = $2 and x.cover is not null and {SEEN})",
+                "where x.id = $2 and x.cover is not null)",
+            ),
+        ),
+        ("tests/api/test_covers.py::test_a_cover_is_seen_by_who_sees_the_campaign",),
     ),
 )
