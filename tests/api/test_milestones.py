@@ -16,6 +16,7 @@ from tests.fixtures.api import Edge, assert_problem
 from tests.fixtures.hostile import campaign_body, fill_wallet
 from tests.fixtures.postgres import add_tenant
 
+SHOWN_ON_READING = ("timeline", "reviews", "warnings")
 PARTS = [{"title": "Oven", "share_bps": 4_000, "due_days": 10}, {"title": "Bread", "share_bps": 6_000, "due_days": 20}]
 RAISED = 900_000
 EVIDENCE = {"evidence": "A photograph.", "destination": "wallet"}
@@ -264,8 +265,8 @@ async def test_terms_of_release_are_kept_shown_and_fixed(edge: Edge) -> None:
     assert edited["milestones"][0] == {"title": "Oven", "due_at": "2099-01-01T00:00:00Z", "due_days": None,
                                        "share_bps": 5_000}  # fmt: skip
     read = (await call(edge, owner, path, method="GET")).json()["data"]
-    assert {name: read[name] for name in edited if name != "timeline" and name != "reviews"} == {
-        name: value for name, value in edited.items() if name not in ("timeline", "reviews")
+    assert {name: read[name] for name in edited if name not in SHOWN_ON_READING} == {
+        name: value for name, value in edited.items() if name not in SHOWN_ON_READING
     }
     await call(edge, owner, f"{path}/submit")
     verified = await call(edge, admin, f"/admin{path}/verify", {"decision": "approve", "platform_fee_bps": 300})
