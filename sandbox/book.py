@@ -55,6 +55,7 @@ create table if not exists deliveries (
     reference text, body text not null, forged integer not null default 0, state text not null,
     next_at real not null, after_id integer, attempts integer not null default 0, log text not null default '[]');
 create index if not exists deliveries_by_due on deliveries (next_at) where state in ('due', 'held');
+create index if not exists deliveries_held on deliveries (account, id) where state = 'held';
 create table if not exists recipients (
     seq integer primary key autoincrement, id text not null unique, account text not null references accounts,
     kind text not null, name text not null, number text not null, bank text not null, currency text not null,
