@@ -17,7 +17,7 @@ STORIES = Stories()
 WALLET = "wallet"
 FAILS = "9001000011"
 GRACE, WINDOW = 3, 7
-KILLED_LINES = 1_200
+KILLED_LINES = 2_500
 
 
 @pytest.mark.parametrize("name", STORIES)
