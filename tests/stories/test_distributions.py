@@ -16,7 +16,7 @@ from tests.fixtures.stories import Stories, Told
 STORIES = Stories()
 LAGOS = ZoneInfo("Africa/Lagos")
 PAID, REFUSED = "credited_to_wallet", "carried_forward"
-KILLED_LINES = 1_200
+KILLED_LINES = 2_500
 
 
 @pytest.mark.parametrize("name", STORIES)
