@@ -111,7 +111,7 @@ class KnownPages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """304 to whom has the page; everything else passes."""
-        tag = await self._tag(scope) if scope.get("path") == PATH and scope["method"] == "GET" else None
+        tag = await self._tag(scope) if scope.get("path") == PATH and scope.get("method") == "GET" else None
         if tag is None:
             await self._app(scope, receive, send)
             return

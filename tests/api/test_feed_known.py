@@ -110,3 +110,17 @@ async def test_an_outage_is_told_as_one(here: Feed, monkeypatch: pytest.MonkeyPa
     assert_problem(await here.get(tag=tag), 503, "unavailable")
     monkeypatch.setattr(feed_pages, "stamps", REAL)
     assert (await here.get(tag=tag)).status_code == 304
+
+
+async def test_what_is_not_http_passes() -> None:
+    """A request to upgrade has the feed's address, and no method."""
+    heard: list[str] = []
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        heard.append(scope["type"])
+
+    nothing: Any = None
+    questions = feed_known.Questions()
+    pages = feed_known.KnownPages(application, tokens=nothing, stamps=nothing, questions=questions)
+    await pages({"type": "websocket", "path": feed_known.PATH}, nothing, nothing)
+    assert heard == ["websocket"]
