@@ -23,14 +23,14 @@ from domain.errors import NotFound
 from domain.milestone import (
     COMPLETE_AGAIN,
     EXTENSION,
-    GRACE,
     IN_ESCROW,
-    MAX_EXTENSIONS,
     SETTLED,
     VOTE_WINDOW,
     TrancheStatus,
     VoteChoice,
     decided_at_close,
+    may_extend,
+    missed_at,
 )
 from domain.milestone_postings import escrow_returned
 from domain.money import Money
@@ -40,6 +40,7 @@ from models.campaign import Campaign, get_campaign
 from models.clock import business_date, business_now
 from models.milestone import Tranche, move_tranche
 from models.milestone_vote import MilestoneVote
+from models.notification import notify_many
 
 LINES_AT_ONCE = 500
 """Lines a transaction returns: the campaign's escrow is locked for so long."""
@@ -83,10 +84,19 @@ class MilestoneActivities:
         async with self._db.transaction(task.scope) as tx:
             lines = await milestone_vote.queued_lines(tx, vote.id, task.first, task.last, LINES_AT_ONCE)
             if lines:
-                await milestone_vote.credit_lines(
-                    tx, vote, [each.line_no for each in lines], title=campaign.title, currency=campaign.currency,
+                await milestone_vote.credit_lines(tx, vote.id, [each.line_no for each in lines], task.as_of)
+                told = {"campaign": campaign.title, "currency": campaign.currency}
+                messages = [
+                    (each.holder_id, each.holder_id, {**told, "amount_minor": each.share_minor}) for each in lines
+                ]
+                await notify_many(
+                    tx,
+                    task.scope,
+                    subject_id=vote.id,
+                    template="milestone_returned",
+                    messages=messages,
                     as_of=task.as_of,
-                )  # fmt: skip
+                )
                 await ledger.post_many(
                     tx,
                     [
@@ -120,7 +130,8 @@ class _Advance:
         self._tranches = await milestone.tranches_of(self._tx, self._campaign.id)
         self._votes = await milestone_vote.votes_of(self._tx, self._campaign.id)
         for each in self._tranches:
-            if each.status is _T.OPEN and each.due_at is not None and each.due_at + GRACE <= self._as_of:
+            missed = missed_at(each.status, each.due_at)
+            if missed is not None and missed <= self._as_of:
                 await self._miss(each)
         for vote in self._votes:
             if vote.outcome is None and vote.closes_at <= self._as_of:
@@ -139,7 +150,7 @@ class _Advance:
     async def _miss(self, tranche: Tranche) -> None:
         """Its investors decide; where it was given more time as often as may be, the money goes back."""
         await move_tranche(self._tx, self._scope, tranche, _T.MISSED, self._as_of)
-        last = tranche.extensions >= MAX_EXTENSIONS
+        last = not may_extend(tranche.extensions)
         vote = MilestoneVote(
             tenant_id=self._campaign.tenant_id,
             mode=self._campaign.mode,
@@ -197,9 +208,9 @@ class _Advance:
         campaign = self._campaign
         if campaign.status is not CampaignStatus.FUNDED:
             return None
-        found = [
-            each.due_at + GRACE for each in self._tranches if each.status is _T.OPEN and each.due_at is not None
-        ] + [vote.closes_at for vote in self._votes if vote.outcome is None]
+        missed = [missed_at(each.status, each.due_at) for each in self._tranches]
+        found = [at for at in missed if at is not None]
+        found += [vote.closes_at for vote in self._votes if vote.outcome is None]
         if campaign.profit_until is not None and all(each.status in SETTLED for each in self._tranches):
             zone, today = await business_date(self._tx, self._as_of)
             if today <= campaign.profit_until:

@@ -5,31 +5,29 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from activities.gateways.registry import PAYOUT_CAPABILITIES
 from api.commands import Unit
 from api.envelope import LongText, ShortText, StrictModel, WebAddress
+from api.notices import announce
+from api.payouts import check_sendable, own_beneficiary, start_payout
 from api.views import MoneyView
 from contracts.base import Scope
 from contracts.ids import workflow_id
-from contracts.inbox import NotificationTask
 from contracts.milestone import MilestoneInput
-from contracts.payout import PayoutInput
-from contracts.visibility import ENTITY, PROVIDER
-from domain.beneficiary import check_payable
+from contracts.visibility import ENTITY
 from domain.campaign import CampaignStatus
-from domain.errors import Conflict, InvalidRequest, NotFound
+from domain.errors import Conflict, NotFound
 from domain.milestone import SETTLED, TrancheStatus, VoteChoice
 from domain.milestone_postings import PAYOUT_REASON, proceeds
+from domain.payment import WALLET
 from domain.payout import PayoutStatus
 from infra.database import Tx
 from models import milestone
-from models.beneficiary import BeneficiaryRow, get_beneficiary
+from models.beneficiary import BeneficiaryRow
 from models.campaign import Campaign
 from models.milestone import MilestonePlan, Tranche, is_sent
 from models.milestone_vote import MilestoneHolder, MilestoneVote, votes_of
 from models.payout import Payout, PayoutRequest, reserve_payout
 
-WALLET: Literal["wallet"] = "wallet"
 Number = Annotated[int, Field(ge=1, le=20)]
 
 
@@ -155,17 +153,8 @@ async def payee(unit: Unit, campaign: Campaign, tranche: Tranche, destination: s
     """
     if destination == WALLET:
         return None
-    found = await get_beneficiary(unit.tx, destination, lock=True)
-    if found is None or found.owner_id != campaign.owner_id:
-        raise NotFound("beneficiary")
-    check_payable(found.status)
-    if found.currency != tranche.currency:
-        text = f"The beneficiary is paid in {found.currency}."
-        raise InvalidRequest("currency_mismatch", text, field="destination")
-    least = PAYOUT_CAPABILITIES[found.provider].minimum_minor[tranche.currency]
-    if tranche.net.amount_minor < least:
-        text = f"{found.provider} sends {least} minor units at least."
-        raise InvalidRequest("below_payout_minimum", text, field="destination")
+    found = await own_beneficiary(unit, destination, campaign.owner_id)
+    check_sendable(found, tranche.net, currency_field="destination", amount_field="destination")
     return found
 
 
@@ -191,13 +180,7 @@ async def send_tranche(unit: Unit, campaign: Campaign, tranche: Tranche, benefic
     payout = await reserve_payout(unit.tx, unit.scope, order, unit.as_of)
     await milestone.change_tranche(unit.tx, tranche, payout_id=payout.id)
     await unit.timeline(campaign.id, "tranche_sending", number=tranche.number, payout_id=payout.id)
-    await unit.start(
-        "PayoutWorkflow",
-        workflow_id("payout", unit.scope, payout.id),
-        PayoutInput(scope=unit.scope, payout_id=payout.id, as_of=unit.as_of),
-        search_attributes={ENTITY.name: payout.id, PROVIDER.name: payout.provider},
-        summary=f"payout {payout.id}",
-    )
+    await start_payout(unit, payout)
 
 
 async def tell_owner(unit: Unit, campaign: Campaign, tranche: Tranche, template: str) -> None:
@@ -208,17 +191,6 @@ async def tell_owner(unit: Unit, campaign: Campaign, tranche: Tranche, template:
         amount_minor=tranche.net.amount_minor,
     )  # fmt: skip
     await announce(unit, occasion, campaign.id)
-
-
-async def announce(unit: Unit, occasion: str, campaign_id: str) -> None:
-    """Have the messages queued under `occasion` sent once this has committed."""
-    await unit.start(
-        "NoticesWorkflow",
-        workflow_id("notices", unit.scope, occasion),
-        NotificationTask(scope=unit.scope, subject_id=occasion),
-        search_attributes={ENTITY.name: campaign_id},
-        summary=f"notices about {campaign_id}",
-    )
 
 
 async def wake(unit: Unit, campaign: Campaign) -> None:

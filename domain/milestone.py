@@ -136,6 +136,16 @@ def _invalid(text: str) -> InvalidRequest:
     return InvalidRequest("invalid_milestones", text, field="milestones")
 
 
+def missed_at(status: TrancheStatus, due_at: datetime | None) -> datetime | None:
+    """When a tranche is missed, if nothing is done until then; None where it waits for nobody's evidence."""
+    return due_at + GRACE if status is _T.OPEN and due_at is not None else None
+
+
+def may_extend(extensions: int) -> bool:
+    """Whether a missed milestone that was given more time so often may be given more; else the money goes back."""
+    return extensions < MAX_EXTENSIONS
+
+
 def check_evidence(status: TrancheStatus, *, due_at: datetime | None) -> None:
     """Refuse evidence that nobody waits for. Raises Conflict `milestone_not_open`."""
     if status is not _T.OPEN or due_at is None:

@@ -52,6 +52,8 @@ ENDED: Final = frozenset({_P.SUCCEEDED, _P.FAILED, _P.CANCELED, _P.REJECTED, _P.
 """States in which nothing more is to be done by itself. A payout that succeeded may still be returned by the bank."""
 CANCELABLE: Final = frozenset({_P.AWAITING_APPROVAL, _P.APPROVED})
 """States in which surely nothing was sent."""
+NOT_SENT: Final = ENDED - {_P.SUCCEEDED}
+"""It is over, and its money is on the account that it was to leave."""
 LOOKED_UP: Final = frozenset({_P.PENDING, _P.SUCCEEDED, _P.FAILED})
 """States in which the provider has given its word: only looked up, never sent. One that it took back is news."""
 

@@ -6,6 +6,7 @@ What happened is taken from timelines and the ledger, so days are business days 
 from typing import Any, Final
 
 from domain.dashboard import Flow
+from domain.payout import NOT_SENT
 from infra.database import Tx, fetch_one
 from models.investment import MONEY_MOVED
 
@@ -62,9 +63,10 @@ select 'distribution', d.campaign_id, c.title, null, l.net_minor, d.currency
    and l.status in ('calculated', 'queued', 'held', 'sending', 'unknown', 'failed', 'returned')
  order by at nulls last, campaign_id limit %(limit)s
 """
+_NOT_SENT: Final = [str(status) for status in sorted(NOT_SENT)]
 # Released and neither in the wallet nor sent nor on its way (`models.milestone.is_sent`).
 _UNSENT: Final = """case when t.status = 'released' and t.credited_at is null and
-    (p.id is null or p.status in ('failed', 'canceled', 'rejected', 'returned')) then t.amount_minor - t.fee_minor else 0 end"""
+    (p.id is null or p.status = any(%(not_sent)s)) then t.amount_minor - t.fee_minor else 0 end"""
 _PAYOUT: Final = "left join payouts p on (p.tenant_id, p.mode, p.id) = (t.tenant_id, t.mode, t.payout_id)"
 _OWNED: Final = f"""
 select c.id, c.title, c.status, c.currency, c.goal_minor, c.pledged_minor, c.held_minor, c.captured_minor, c.deadline_at,
@@ -138,12 +140,14 @@ async def upcoming_of(tx: Tx, user_id: str) -> list[dict[str, Any]]:
 
 async def owned_by(tx: Tx, user_id: str) -> list[dict[str, Any]]:
     """The user's campaigns: counters, investors whose money counts, and how much came from which source."""
-    return await (await tx.execute(_OWNED, {"user": user_id, "limit": MAX_CAMPAIGNS})).fetchall()
+    return await (await tx.execute(_OWNED, {"user": user_id, "limit": MAX_CAMPAIGNS, "not_sent": _NOT_SENT})).fetchall()
 
 
 async def tranches_of(tx: Tx, user_id: str) -> list[dict[str, Any]]:
     """The tranches of the user's campaigns that still want something: not released or returned, or not sent. Soonest first."""
-    return await (await tx.execute(_TRANCHES, {"user": user_id, "limit": MAX_CAMPAIGNS})).fetchall()
+    return await (
+        await tx.execute(_TRANCHES, {"user": user_id, "limit": MAX_CAMPAIGNS, "not_sent": _NOT_SENT})
+    ).fetchall()
 
 
 async def obligations_of(tx: Tx, user_id: str) -> list[dict[str, Any]]:

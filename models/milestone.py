@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from sqlmodel import Field
 
@@ -23,7 +23,7 @@ from domain.milestone import (
 )
 from domain.milestone_postings import proceeds_credited, tranche_released
 from domain.money import Money, Rounding
-from domain.payout import PayoutStatus
+from domain.payout import NOT_SENT
 from infra.database import Tx, fetch_one
 from models import ledger, timeline
 from models.base import Scoped, by_id, insert, move, read, read_all, update
@@ -31,8 +31,6 @@ from models.campaign import Campaign
 from models.notification import notify, notify_investors
 from models.payout import Payout, get_payout
 
-NOT_SENT: Final = frozenset({PayoutStatus.FAILED, PayoutStatus.CANCELED, PayoutStatus.REJECTED, PayoutStatus.RETURNED})
-"""Such a payout has left its money where it was: on the proceeds account."""
 WORKING, WAITING = "working", "waiting"
 
 

@@ -94,18 +94,6 @@ update milestone_holders m set share_minor = s.share, status = 'queued', updated
   from shares s where m.vote_id = %(vote)s and m.line_no = s.line_no and s.share > 0
 """  # noqa: S608  constant text
 
-_TOLD: Final[LiteralString] = """
-insert into notifications (tenant_id, mode, id, subject_id, user_id, template, params, status, created_at)
-select tenant_id, mode,
-       'ntf_' || substr(encode(sha256(convert_to(concat_ws('/', tenant_id, mode, vote_id, holder_id, 'returned'), 'utf8')),
-                               'hex'), 1, 32),
-       vote_id, holder_id, 'milestone_returned',
-       jsonb_build_object('campaign', %(campaign)s::text, 'currency', %(currency)s::text, 'amount_minor', share_minor),
-       'queued', %(as_of)s::timestamptz
-  from milestone_holders where vote_id = %(vote)s and line_no = any(%(lines)s)
-on conflict do nothing
-"""
-
 
 async def open_vote(tx: Tx, vote: MilestoneVote, owner_id: str) -> None:
     """Insert a vote and freeze who holds what, in one statement each."""
@@ -179,17 +167,13 @@ async def queued_lines(tx: Tx, vote_id: str, first: int, last: int, limit: int) 
     )
 
 
-async def credit_lines(
-    tx: Tx, vote: MilestoneVote, numbers: Sequence[int], *, title: str, currency: str, as_of: datetime
-) -> None:
-    """Queued lines are in their holders' wallets, who are told. The caller posts the money in the same transaction."""
-    values = {"vote": vote.id, "lines": list(numbers), "campaign": title, "currency": currency, "as_of": as_of}
+async def credit_lines(tx: Tx, vote_id: str, numbers: Sequence[int], as_of: datetime) -> None:
+    """Queued lines are in their holders' wallets. The caller posts the money in the same transaction."""
     await tx.execute(
-        """update milestone_holders set status = 'credited', credited_at = %(as_of)s, updated_at = now()
-            where vote_id = %(vote)s and line_no = any(%(lines)s) and status = 'queued'""",
-        values,
+        """update milestone_holders set status = 'credited', credited_at = %s, updated_at = now()
+            where vote_id = %s and line_no = any(%s) and status = 'queued'""",
+        (as_of, vote_id, list(numbers)),
     )
-    await tx.execute(_TOLD, values)
 
 
 async def any_queued(tx: Tx, vote_id: str) -> bool:

@@ -11,13 +11,13 @@ from activities.gateways.registry import PAYOUT_CAPABILITIES
 from api.auth import Principal
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
-from api.envelope import Currency, Envelope, ShortText, StrictModel, encode_cursor, page, success
-from api.paging import Cursor, Limit, before
+from api.envelope import Currency, Envelope, ShortText, StrictModel, page, success
+from api.notices import announce
+from api.paging import Cursor, Limit, before, next_cursor
 from api.policy import authorize
 from api.reads import owner_seen
 from api.routing import api_router
 from contracts.ids import workflow_id
-from contracts.inbox import NotificationTask
 from contracts.payout import BeneficiaryInput
 from contracts.visibility import ENTITY, PROVIDER
 from domain.beneficiary import BENEFICIARY, BeneficiaryStatus, masked
@@ -140,8 +140,7 @@ async def list_beneficiaries(
     async with database.transaction(principal.scope) as tx:
         wanted = {"owner_id": owner_seen(principal)}
         rows = await newest_first(tx, BeneficiaryRow, wanted, before=place, limit=limit)
-    more = encode_cursor(rows[-1].created_at.isoformat(), rows[-1].id) if len(rows) == limit else None
-    return page(request, [beneficiary_view(row) for row in rows], more)
+    return page(request, [beneficiary_view(row) for row in rows], next_cursor(rows, limit))
 
 
 @router.get("/beneficiaries/{beneficiary_id}", response_model=Envelope[BeneficiaryView])
@@ -200,13 +199,7 @@ async def review_beneficiary(
             unit.tx, unit.scope, subject_id=row.id, user_id=row.owner_id, template=f"beneficiary_{status}",
             params=params, as_of=unit.as_of,
         )  # fmt: skip
-        await unit.start(
-            "NoticesWorkflow",
-            workflow_id("notices", unit.scope, row.id),
-            NotificationTask(scope=unit.scope, subject_id=row.id),
-            search_attributes={ENTITY.name: row.id},
-            summary=f"notices about {row.id}",
-        )
+        await announce(unit, row.id, row.id)
         return Reply(200, beneficiary_view(await _fresh(unit, row.id)))
 
     return await execute(request, principal, "beneficiary.review", body, handle)

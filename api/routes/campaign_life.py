@@ -15,13 +15,11 @@ from api.campaign_terms import FeeBps, locked, wake
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
 from api.envelope import Envelope, LongText, ShortText, StrictModel, Timestamp
+from api.notices import announce
 from api.paging import Cursor, Limit, before
 from api.reads import Reader, reads
 from api.routing import api_router
 from api.views import CampaignView, UpdateView, campaign_view
-from contracts.ids import workflow_id
-from contracts.inbox import NotificationTask
-from contracts.visibility import ENTITY
 from domain.campaign import CAMPAIGN, EDITABLE, CampaignStatus, check_deadline
 from domain.errors import Conflict, Forbidden, InvalidRequest
 from models import pages
@@ -105,7 +103,7 @@ async def verify_campaign(
                 template="campaign_changes_requested", as_of=unit.as_of,
                 params={"campaign": campaign.title, "amount_minor": campaign.goal_minor, "currency": campaign.currency},
             )  # fmt: skip
-            await _announce(unit, review.id, campaign.id)
+            await announce(unit, review.id, campaign.id)
         await unit.audit(f"campaign.{body.decision}", "campaign", campaign.id, note=body.note)
         return Reply(200, campaign_view(unit.scope, await wake(unit, campaign.id, "reviewed")))
 
@@ -208,7 +206,7 @@ async def move_deadline(
             unit.tx, unit.scope, subject_id=occasion, user_id=campaign.owner_id, template="campaign_deadline_owner",
             params=params | raised, as_of=unit.as_of,
         )  # fmt: skip
-        await _announce(unit, occasion, campaign.id)
+        await announce(unit, occasion, campaign.id)
         return Reply(200, campaign_view(unit.scope, await wake(unit, campaign.id)))
 
     return await execute(request, principal, "campaign.move_deadline", body, handle)
@@ -265,7 +263,7 @@ async def post_update(
             params={"campaign": campaign.title, "title": body.title}, as_of=unit.as_of,
         )  # fmt: skip
         if told:
-            await _announce(unit, news.id, campaign.id)
+            await announce(unit, news.id, campaign.id)
         shown = {"id", "campaign_id", "author_id", "title", "body", "created_at"}
         return Reply(201, UpdateView(**news.model_dump(include=shown)))
 
@@ -289,14 +287,3 @@ async def _done(unit: Unit, campaign: Campaign, what: str, reason: str, *, statu
     await unit.timeline(campaign.id, f"campaign_{what}", reason=reason)
     await unit.audit(f"campaign.{what}", "campaign", campaign.id, reason=reason)
     return Reply(status, campaign_view(unit.scope, await wake(unit, campaign.id)))
-
-
-async def _announce(unit: Unit, occasion: str, campaign_id: str) -> None:
-    """Have the messages queued under `occasion` sent once this has committed."""
-    await unit.start(
-        "NoticesWorkflow",
-        workflow_id("notices", unit.scope, occasion),
-        NotificationTask(scope=unit.scope, subject_id=occasion),
-        search_attributes={ENTITY.name: campaign_id},
-        summary=f"notices about {campaign_id}",
-    )

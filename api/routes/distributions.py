@@ -30,7 +30,7 @@ from api.distributions import (
     whole_view,
 )
 from api.envelope import Envelope, encode_cursor, page, success
-from api.paging import Cursor, Limit, before
+from api.paging import Cursor, Limit, before, next_cursor
 from api.policy import authorize
 from api.routes.campaign_life import ReasonRequest
 from api.routing import api_router
@@ -304,8 +304,7 @@ async def list_distributions(
             raise NotFound("distribution")
         authorize(principal, "distribution.read", owner_id=campaign.owner_id)
         rows = await distributions_page(tx, campaign_id, place, limit)
-    more = encode_cursor(rows[-1].created_at.isoformat(), rows[-1].id) if len(rows) == limit else None
-    return page(request, [distribution_view(principal.scope, row) for row in rows], more)
+    return page(request, [distribution_view(principal.scope, row) for row in rows], next_cursor(rows, limit))
 
 
 @router.get(_AT, response_model=Envelope[DistributionView])

@@ -20,7 +20,6 @@ from api.milestones import (
     ReviewNoteRequest,
     VoteRequest,
     VoteView,
-    announce,
     payee,
     planned,
     release_view,
@@ -30,9 +29,10 @@ from api.milestones import (
     vote_view,
     wake,
 )
+from api.notices import announce
 from api.routing import api_router
 from api.views import CampaignView, campaign_view
-from domain.campaign import EDITABLE, CampaignStatus
+from domain.campaign import CampaignStatus
 from domain.errors import Conflict, DomainError, Forbidden, NotFound
 from domain.milestone import (
     TrancheStatus,
@@ -65,7 +65,7 @@ async def read_milestones(
     async with database.transaction(principal.scope) as tx:
         campaign = await get_campaign(tx, campaign_id)
         plan = await milestone.get_plan(tx, campaign_id)
-        if campaign is None or plan is None or campaign.status in EDITABLE:
+        if campaign is None or plan is None:
             raise NotFound("plan of milestones")
         whole = principal.role is Role.ADMIN or principal.user_id == campaign.owner_id
         return success(request, await release_view(tx, principal.scope, campaign, plan, whole=whole))

@@ -7,31 +7,25 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
 
-from activities.gateways.registry import PAYOUT_CAPABILITIES
 from api.auth import Principal
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
-from api.distributions import wake_run
-from api.envelope import Amount, Currency, Envelope, ShortText, StrictModel, encode_cursor, page, success
-from api.paging import Cursor, Limit, before
+from api.envelope import Amount, Currency, Envelope, ShortText, StrictModel, page, success
+from api.paging import Cursor, Limit, before, next_cursor
+from api.payouts import check_sendable, own_beneficiary, start_payout, wake_payout
 from api.policy import authorize
 from api.reads import owner_seen
 from api.routing import api_router
 from api.views import MoneyView, TimelineView
 from contracts.base import Scope
 from contracts.ids import workflow_id
-from contracts.payout import PayoutInput
-from contracts.visibility import ENTITY, PROVIDER
 from domain import accounts
-from domain.beneficiary import check_payable
-from domain.errors import Conflict, InvalidRequest, NotFound
+from domain.errors import Conflict, NotFound
 from domain.money import Money
 from domain.payout import PAYOUT, PayoutStatus, check_cancelable, check_decision
 from infra.database import Database
 from models import timeline
 from models.base import move, newest_first
-from models.beneficiary import get_beneficiary
-from models.distribution_payouts import REASON, make_due
 from models.notification import notify
 from models.payout import (
     Payout,
@@ -104,36 +98,22 @@ async def withdraw(
     """Send money from one's wallet to a verified beneficiary. It is held at once; large amounts wait for an admin."""
 
     async def handle(unit: Unit) -> Reply:
-        beneficiary = await get_beneficiary(unit.tx, body.beneficiary_id, lock=True)
-        if beneficiary is None or beneficiary.owner_id != principal.user_id:
-            raise NotFound("beneficiary")
-        check_payable(beneficiary.status)
-        if body.currency != beneficiary.currency:
-            text = f"The beneficiary is paid in {beneficiary.currency}."
-            raise InvalidRequest("currency_mismatch", text, field="currency")
-        least = PAYOUT_CAPABILITIES[beneficiary.provider].minimum_minor[body.currency]
-        if body.amount < least:
-            text = f"{beneficiary.provider} sends {least} minor units at least."
-            raise InvalidRequest("below_payout_minimum", text, field="amount")
+        beneficiary = await own_beneficiary(unit, body.beneficiary_id, principal.user_id)
+        amount = Money(body.amount, body.currency)
+        check_sendable(beneficiary, amount, currency_field="currency", amount_field="amount")
         order = PayoutRequest(
             id=unit.new_id("pyo"),
             owner_id=principal.user_id,
             beneficiary=beneficiary,
             source=accounts.wallet(principal.user_id, body.currency),
-            amount=Money(body.amount, body.currency),
+            amount=amount,
             reason="withdrawal",
             subject_id=principal.user_id,
             requested_by=principal.user_id,
         )
         payout = await reserve_payout(unit.tx, unit.scope, order, unit.as_of)
         await unit.audit("payout.requested", "payout", payout.id, amount_minor=body.amount, currency=body.currency)
-        await unit.start(
-            "PayoutWorkflow",
-            workflow_id("payout", unit.scope, payout.id),
-            PayoutInput(scope=unit.scope, payout_id=payout.id, as_of=unit.as_of),
-            search_attributes={ENTITY.name: payout.id, PROVIDER.name: payout.provider},
-            summary=f"payout {payout.id}",
-        )
+        await start_payout(unit, payout)
         return Reply(202, payout_view(unit.scope, payout))
 
     return await execute(request, principal, "payout.create", body, handle)
@@ -153,8 +133,7 @@ async def list_payouts(
     async with database.transaction(principal.scope) as tx:
         wanted = {"owner_id": owner_seen(principal), "status": status}
         rows = await newest_first(tx, Payout, wanted, before=place, limit=limit)
-    more = encode_cursor(rows[-1].created_at.isoformat(), rows[-1].id) if len(rows) == limit else None
-    return page(request, [payout_view(principal.scope, row) for row in rows], more)
+    return page(request, [payout_view(principal.scope, row) for row in rows], next_cursor(rows, limit))
 
 
 @router.get("/payouts/{payout_id}", response_model=Envelope[PayoutView])
@@ -264,26 +243,8 @@ async def _decided(unit: Unit, payout_id: str) -> Payout:
 
 
 async def _woken(unit: Unit, payout: Payout) -> PayoutView:
-    """Tell the payout's process that its row says something new (started anew, had it ended); the payout as it is now.
-
-    That of a distribution's line is its run's.
-    """
-    if payout.reason == REASON and not payout.ended:
-        await make_due(unit.tx, payout, unit.as_of)
-        await wake_run(unit, payout.subject_id)
-        return await _now(unit, payout)
-    await unit.signal_with_start(
-        "PayoutWorkflow",
-        workflow_id("payout", unit.scope, payout.id),
-        PayoutInput(scope=unit.scope, payout_id=payout.id, as_of=unit.as_of),
-        "payout_changed",
-        search_attributes={ENTITY.name: payout.id, PROVIDER.name: payout.provider},
-        summary=f"payout {payout.id}",
-    )
-    return await _now(unit, payout)
-
-
-async def _now(unit: Unit, payout: Payout) -> PayoutView:
+    """Tell the payout's process that its row says something new; the payout as it is now."""
+    await wake_payout(unit, payout, "payout_changed", insist=True)
     now = await get_payout(unit.tx, payout.id)
     assert now is not None
     return payout_view(unit.scope, now)

@@ -11,14 +11,13 @@ from api.commands import Reply, Unit, execute
 from api.dependencies import requires
 from api.distributions import PayoutPreferenceRequest, PayoutPreferenceView
 from api.envelope import Envelope, ShortText, StrictModel, success
+from api.payouts import own_beneficiary
 from api.policy import authorize
 from api.routes.auth import UserView, user_view
 from api.routing import api_router
-from domain.beneficiary import check_payable
 from domain.errors import NotFound
 from domain.payment import WALLET
 from infra.database import Database
-from models.beneficiary import get_beneficiary
 from models.distribution import prefer_payouts, preferred
 from models.user import get_user, verify_user
 
@@ -52,10 +51,7 @@ async def choose_payout_preference(
         authorize(principal, "payout_preference.change", owner_id=user_id)
         chosen = None if body.destination == WALLET else body.destination
         if chosen is not None:
-            beneficiary = await get_beneficiary(unit.tx, chosen, lock=True)
-            if beneficiary is None or beneficiary.owner_id != user_id:
-                raise NotFound("beneficiary")
-            check_payable(beneficiary.status)
+            await own_beneficiary(unit, chosen, user_id)
         await prefer_payouts(unit.tx, unit.scope, user_id, chosen, unit.as_of)
         await unit.audit("payout_preference.changed", "user", user_id, destination=body.destination)
         return Reply(200, PayoutPreferenceView(user_id=user_id, destination=body.destination))

@@ -18,19 +18,17 @@ from activities.gateways.registry import RailAccount, build_rail
 from activities.hints import tells_nothing_new, tells_nothing_new_of
 from api.commands import Unit, run_unit
 from api.dependencies import PUBLIC
-from api.distributions import wake_run
 from api.envelope import Envelope, success
+from api.payouts import wake_payout
 from api.routing import api_router
 from contracts.base import Mode, Scope
 from contracts.ids import attempt_key, refund_id, refund_key, refund_of_reference, workflow_id
 from contracts.inbox import InboxInput
 from contracts.payment import PaymentInput
-from contracts.payout import PayoutInput
 from contracts.visibility import ENTITY
 from domain.errors import NotFound, Unauthenticated
 from domain.payment import AWAITS_PROVIDER, CAMPAIGN_FAILED
 from infra.database import Database
-from models.distribution_payouts import REASON, make_due
 from models.effect import IN_FLIGHT
 from models.payment import attempt_of_provider_id, get_attempt, get_payment
 from models.payout import payout_of_event
@@ -180,25 +178,11 @@ async def _store(unit: Unit, account: ProviderAccount, event: WebhookEvent, raw:
 
 
 async def _wake_payout(unit: Unit, event: InboxEvent) -> bool:
-    """Whether the event is about a payout: its process then looks, started anew where it had ended (a returned payout).
-
-    One of a distribution has no process of its own while it is on its way: the run's looks, once for all that has come in.
-    """
+    """Whether the event is about a payout: the process that has it then looks."""
     payout = await payout_of_event(unit.tx, event.provider, event.reference, event.provider_id)
     if payout is None:
         return False
     if tells_nothing_new_of(event, payout):
         return True
-    if payout.reason == REASON and not payout.ended:
-        if await make_due(unit.tx, payout, unit.as_of):
-            await wake_run(unit, payout.subject_id)
-    else:
-        await unit.signal_with_start(
-            "PayoutWorkflow",
-            workflow_id("payout", unit.scope, payout.id),
-            PayoutInput(scope=unit.scope, payout_id=payout.id, as_of=unit.as_of),
-            "provider_reported",
-            search_attributes={ENTITY.name: payout.id},
-            summary=f"payout {payout.id}",
-        )
+    await wake_payout(unit, payout, "provider_reported", insist=False)
     return True

@@ -146,7 +146,7 @@ PAYOUTS: Final = (
         "verified beneficiaries",
         "B5",
         "money is sent to an account that nobody has checked",
-        (Edit("api/routes/payouts.py", "        check_payable(beneficiary.status)\n"),),
+        (Edit("api/payouts.py", "    check_payable(found.status)\n"),),
         (f"{_PAYOUTS}test_an_unverified_beneficiary_is_not_paid",),
     ),
     Guard(
@@ -155,9 +155,9 @@ PAYOUTS: Final = (
         "money is sent to somebody else's beneficiary",
         (
             Edit(
-                "api/routes/payouts.py",
-                "if beneficiary is None or beneficiary.owner_id != principal.user_id:",
-                "if beneficiary is None:",
+                "api/payouts.py",
+                "if found is None or found.owner_id != owner_id:",
+                "if found is None:",
             ),
         ),
         (f"{_PAYOUTS}test_somebody_elses_beneficiary_does_not_exist",),
