@@ -14,7 +14,7 @@ import structlog
 from temporalio import activity
 from temporalio.client import Client, WorkflowExecutionStatus
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkipper, TimeSkippingConfig
 
 from activities.effects import heartbeating
@@ -23,7 +23,7 @@ from contracts.base import Scope
 from contracts.clock import AdvanceInput, AdvanceProgress
 from contracts.ids import workflow_id
 from infra.database import Database
-from models.clock import DueAction, action_time, finish_advance, get_clock, is_busy, next_due, set_now
+from models.clock import DueAction, action_time, finish_advance, get_clock, is_busy, next_due, note_trouble, set_now
 from models.provider import accounts
 
 log = structlog.get_logger(__name__)
@@ -46,14 +46,15 @@ class ClockActivities:
 
     @activity.defn
     async def advance_clock(self, task: AdvanceInput) -> AdvanceProgress:
-        """Walk to the target. Interrupted anywhere, it goes on from the rows."""
+        """Walk to the target. Interrupted anywhere, it goes on from the rows; an advance that has ended stays as it is."""
         async with heartbeating():
             try:
                 return await self._walk(task)
             except ApplicationError as error:
+                given_up = activity.info().attempt >= STUCK_ATTEMPTS
                 async with self._db.transaction(task.scope) as tx:
-                    await finish_advance(tx, error=str(error))
-                if activity.info().attempt < STUCK_ATTEMPTS:
+                    await note_trouble(tx, task.target, str(error), given_up=given_up)
+                if not given_up:
                     raise
                 raise ApplicationError(str(error), type=error.type, non_retryable=True) from None
 
@@ -62,6 +63,10 @@ class ClockActivities:
         while steps < MAX_ACTIONS:
             await self._rest(scope)
             async with self._db.transaction(scope) as tx:
+                clock = await get_clock(tx)
+                assert clock is not None
+                if (clock.status, clock.target_at) != ("advancing", task.target):
+                    return AdvanceProgress(now=clock.now_at, steps=steps, arrived=True)
                 due = await next_due(tx, task.target, passed_over)
             if due is None:
                 break
@@ -71,7 +76,7 @@ class ClockActivities:
         await self._move_clock(scope, task.target)
         await self._rest(scope)
         async with self._db.transaction(scope) as tx:
-            await finish_advance(tx)
+            await finish_advance(tx, task.target)
         return AdvanceProgress(now=task.target, steps=steps, arrived=True)
 
     async def _move_clock(self, scope: Scope, at: datetime) -> None:
@@ -95,7 +100,11 @@ class ClockActivities:
                 return False
             now: datetime = await handle.query("business_now", result_type=datetime)
         except RPCError as error:
-            log.warning("clock.unreachable", workflow_id=handle.id, error=error.status.name)
+            if (
+                error.status is not RPCStatusCode.NOT_FOUND
+            ):  # busy, or its worker has just died: the walk is taken up again
+                raise
+            log.warning("clock.unreachable", workflow_id=handle.id)
             return False
         await self._move_clock(scope, due.at)
         await self._skipper.fast_forward(handle, max(due.at - now, timedelta(milliseconds=1)) + _MARGIN)

@@ -108,12 +108,24 @@ async def action_time(tx: Tx, due: DueAction) -> datetime | None:
     return row["at"] if row else None
 
 
-async def finish_advance(tx: Tx, *, error: str | None = None) -> None:
-    """The clock stands at its target and is ready again; or it failed, and says why."""
+async def note_trouble(tx: Tx, target_at: datetime, error: str, *, given_up: bool) -> None:
+    """Write down what holds the advance to `target_at` up; once it is given up, the clock has failed."""
     await tx.execute(
-        """update test_clocks set status = case when %(error)s::text is null then 'ready' else 'failed' end,
-           error = %(error)s, now_at = case when %(error)s::text is null then target_at else now_at end, updated_at = now()""",
-        {"error": error},
+        """update test_clocks set error = %s, status = case when %s then 'failed' else status end, updated_at = now()
+            where status = 'advancing' and target_at = %s""",
+        (error, given_up, target_at),
+    )
+
+
+async def finish_advance(tx: Tx, target_at: datetime) -> None:
+    """The clock stands at its target and is ready again.
+
+    A walk that died before its end was reported is walked again: it must not end the advance that came after it.
+    """
+    await tx.execute(
+        """update test_clocks set status = 'ready', error = null, now_at = target_at, updated_at = now()
+            where status = 'advancing' and target_at = %s""",
+        (target_at,),
     )
 
 

@@ -1,7 +1,7 @@
 """A walk through virtual time: taken up again after any number of deaths, given up soon when work holds it up."""
 
 import dataclasses
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from temporalio.exceptions import ApplicationError
@@ -11,7 +11,34 @@ from activities.clock import STUCK_ATTEMPTS, ClockActivities
 from contracts.base import Scope
 from contracts.clock import AdvanceInput, AdvanceProgress
 from infra.database import Database
+from models.clock import TestClock, create_clock, get_clock, set_target
 from workflows.options import CLOCK
+
+HELD_UP = "work that is due does not come to rest"
+_START = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+async def _advancing(db: Database, scope: Scope, days: int) -> AdvanceInput:
+    """The scope's clock on its way to so many days after its start."""
+    target = _START + timedelta(days=days)
+    async with db.transaction(scope) as tx:
+        await create_clock(tx, scope, _START)
+        await set_target(tx, target)
+    return AdvanceInput(scope=scope, target=target)
+
+
+async def _clock(db: Database, scope: Scope) -> TestClock:
+    async with db.transaction(scope) as tx:
+        found = await get_clock(tx)
+    assert found is not None
+    return found
+
+
+class _NothingDue(ClockActivities):
+    """The real walk through a tenant in which nothing is due, without any provider."""
+
+    def __init__(self, db: Database) -> None:
+        self._db, self._clock_url = db, ""
 
 
 class _HeldUp(ClockActivities):
@@ -21,17 +48,37 @@ class _HeldUp(ClockActivities):
         self._db = db
 
     async def _walk(self, task: AdvanceInput) -> AdvanceProgress:
-        raise ApplicationError("work that is due does not come to rest", type="clock_stuck")
+        raise ApplicationError(HELD_UP, type="clock_stuck")
 
 
 @pytest.mark.parametrize("attempt", [1, STUCK_ATTEMPTS - 1, STUCK_ATTEMPTS, STUCK_ATTEMPTS + 1])
 async def test_a_walk_that_work_holds_up_is_given_up(database: Database, scope: Scope, attempt: int) -> None:
     environment = ActivityEnvironment()
     environment.info = dataclasses.replace(environment.info, attempt=attempt)
-    task = AdvanceInput(scope=scope, target=datetime(2030, 1, 1, tzinfo=UTC))
+    task = await _advancing(database, scope, 1)
     with pytest.raises(ApplicationError) as stuck:
         await environment.run(_HeldUp(database).advance_clock, task)
-    assert (stuck.value.type, stuck.value.non_retryable) == ("clock_stuck", attempt >= STUCK_ATTEMPTS)
+    given_up = attempt >= STUCK_ATTEMPTS
+    assert (stuck.value.type, stuck.value.non_retryable) == ("clock_stuck", given_up)
+    clock = await _clock(database, scope)
+    assert (clock.status, clock.error) == ("failed" if given_up else "advancing", f"clock_stuck: {HELD_UP}")
+
+
+async def test_a_walk_ends_its_own_advance(database: Database, scope: Scope) -> None:
+    task = await _advancing(database, scope, 1)
+    done = await ActivityEnvironment().run(_NothingDue(database).advance_clock, task)
+    clock = await _clock(database, scope)
+    assert (done.now, clock.now_at, clock.status) == (task.target, task.target, "ready")
+
+
+async def test_a_walk_walked_again_leaves_the_next_advance_alone(database: Database, scope: Scope) -> None:
+    """Its worker died after the clock was ready and before that was reported; meanwhile somebody asked for more."""
+    first = await _advancing(database, scope, 1)
+    await ActivityEnvironment().run(_NothingDue(database).advance_clock, first)
+    second = await _advancing(database, scope, 50)
+    await ActivityEnvironment().run(_NothingDue(database).advance_clock, first)
+    clock = await _clock(database, scope)
+    assert (clock.now_at, clock.target_at, clock.status) == (first.target, second.target, "advancing")
 
 
 def test_deaths_do_not_use_up_the_attempts() -> None:
