@@ -89,7 +89,7 @@ _NOW = """select to_char(now() at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z
 
 _APPEND = """
 insert into chain_links (chain, position, row_id, part, tenant_id, mode, hash)
-select %s::chained_table, %s + n, row_id, part, tenant_id, mode, hash
+select %s::text, %s + n, row_id, part, tenant_id, mode, hash
   from unnest(%s::bigint[], %s::int[], %s::uuid[], %s::text[], %s::bytea[]) with ordinality
        as l(row_id, part, tenant_id, mode, hash, n)
 """

@@ -34,10 +34,13 @@ def named(findings: list[Tampering]) -> set[tuple[str, str]]:
     return {(each.table, each.row) for each in findings}
 
 
-def flipped(text: str | None, kind: str, at: int) -> str:
-    """The value with one byte (or one bit) changed, as text that its type accepts."""
+def flipped(text: str | None, kind: str, number: int, at: int) -> str:
+    """The `number`-th row's value with one byte (or one bit) changed, as text that its type accepts.
+
+    Where there was nothing there is something, each row its own: two resolutions of one hold are refused.
+    """
     if text is None:
-        return {"timestamp with time zone": "2030-01-01", "bigint": "1"}[kind]
+        return {"timestamp with time zone": "2030-01-01", "bigint": str(10**9 + number)}[kind]
     if kind == "boolean":
         return "false" if text == "true" else "true"
     if kind in ("bigint", "integer", "smallint"):
@@ -64,7 +67,7 @@ def flip(books: Books, chain: Chain, number: int, column: str, at: int) -> tuple
         chain.table,
         column,
     )
-    books.change(chain.table, (row_id, part), column, flipped(text, kind, at))
+    books.change(chain.table, (row_id, part), column, flipped(text, kind, number, at))
     return chain.table, row_name((row_id, part), chain)
 
 
