@@ -11,6 +11,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -19,16 +20,16 @@ from infra.settings import Settings
 
 def api(*, hold: bool) -> None:
     """Serve HTTP until SIGTERM; requests under way are finished first."""
-    import uvicorn
-    from uvicorn.config import STARTUP_FAILURE
+    with _lasting():
+        import uvicorn
+        from uvicorn.config import STARTUP_FAILURE
 
-    from api.main import create_app
+        from api.main import create_app
 
     _wait_if(hold)
     settings = Settings()
-    app = create_app(settings)
-    gc.collect()
-    gc.freeze()  # what is made by now stays: the collector need not look at it again while requests are served
+    with _lasting():
+        app = create_app(settings)
     streams = app.state.streams
 
     class Server(uvicorn.Server):
@@ -57,7 +58,8 @@ def api(*, hold: bool) -> None:
 
 def worker(*, hold: bool) -> None:
     """Run workflows and activities until SIGTERM."""
-    import worker as assembly
+    with _lasting():
+        import worker as assembly
 
     _wait_if(hold)
     assembly.main()
@@ -65,14 +67,15 @@ def worker(*, hold: bool) -> None:
 
 def relay(*, hold: bool) -> None:
     """Deliver the outbox, build the hash chains, keep the feed and watch for what is stuck, until SIGTERM."""
-    from api.chainer import run_chainer
-    from api.feed_keeper import run_feed_keeper
-    from api.relay import run_relay
-    from api.watch import metrics_served, run_watch
-    from infra import logging
-    from infra.anchors import AnchorFile
-    from infra.database import Database
-    from infra.temporal import connect
+    with _lasting():
+        from api.chainer import run_chainer
+        from api.feed_keeper import run_feed_keeper
+        from api.relay import run_relay
+        from api.watch import metrics_served, run_watch
+        from infra import logging
+        from infra.anchors import AnchorFile
+        from infra.database import Database
+        from infra.temporal import connect
 
     settings = Settings()
     logging.configure(settings.log_level)
@@ -109,9 +112,21 @@ def relay(*, hold: bool) -> None:
 
 def sandbox(host: str, port: int, book: Path, smtp_port: int | None) -> None:
     """Serve the providers' simulators until SIGTERM."""
-    from sandbox.server import serve
+    with _lasting():
+        from sandbox.server import serve
 
     serve(host, port, book, smtp_port)
+
+
+@contextlib.contextmanager
+def _lasting() -> Iterator[None]:
+    """What is made in here lasts as long as the process: the collector looks at it neither now nor while it serves."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _wait_if(hold: bool) -> None:

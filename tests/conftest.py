@@ -4,6 +4,7 @@ A group is run by one process, test after test: the tests that share the running
 group of its own. Groups begin in the order of their tests, so the longest come first.
 """
 
+import gc
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +27,12 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     directory = _directory(item)
     group = "the shared stack" if directory in SHARING else str(item.path)
     item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now lasts as long as the run: the collector need not look at it after every test."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

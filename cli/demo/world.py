@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -17,8 +17,8 @@ from sandbox import paystack_banks
 
 Json = dict[str, Any]
 PASSWORD: Final = "correct-horse-battery"  # noqa: S105 - made-up people of the sandbox tenant
-_POLL_SECONDS: Final = 0.25
-_PAGE_LOOKS: Final = 24
+_FIRST_LOOK_SECONDS, _LOOK_SECONDS = 0.02, 0.25
+_PAGE_SECONDS: Final = 6.0
 _LIMITS: Final = httpx.Limits(keepalive_expiry=2.0)
 """Idle connections are given up before the servers do it (after 5 s), perhaps in the middle of a request."""
 CARD: Final = "pm_card_visa"
@@ -32,6 +32,14 @@ def expect(condition: bool, text: str) -> None:
     """Raise StoryFailed unless `condition`."""
     if not condition:
         raise StoryFailed(text)
+
+
+def _pauses(seconds: float) -> Iterator[float]:
+    """Seconds to wait between two looks, which sum to `seconds`: most things are done in a moment, and the others take long."""
+    pause = _FIRST_LOOK_SECONDS
+    while seconds > 0:
+        yield pause
+        seconds, pause = seconds - pause, min(1.5 * pause, _LOOK_SECONDS)
 
 
 @dataclass
@@ -137,9 +145,10 @@ class World:
         body = {"amount": amount, "currency": currency, "provider": provider, **more}
         made = await person.post(f"/v1/campaigns/{campaign_id}/invest", body)
         self.workflow_ids.append(made["workflow_id"])
-        looks = _PAGE_LOOKS if provider == "paystack" else 0
-        while made["next_action"] is None and made["status"] == "pledged" and (looks := looks - 1) >= 0:
-            await asyncio.sleep(_POLL_SECONDS)
+        for pause in _pauses(_PAGE_SECONDS if provider == "paystack" else 0):
+            if made["next_action"] is not None or made["status"] != "pledged":
+                break
+            await asyncio.sleep(pause)
             made = await person.get(f"/v1/investments/{made['id']}")
         return made
 
@@ -191,11 +200,11 @@ class World:
     ) -> Any:
         """Read again and again until `good`; raises StoryFailed with the last thing read."""
         found: Any = None
-        for _ in range(int(seconds / _POLL_SECONDS)):
+        for pause in _pauses(seconds):
             found = await read()
             if good(found):
                 return found
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(pause)
         raise StoryFailed(f"waited {seconds:.0f} s for: {text}; last seen: {str(found)[:600]}")
 
     async def fault(self, provider: str, operation: str, kind: str, **more: Any) -> None:
