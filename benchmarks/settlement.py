@@ -224,7 +224,7 @@ class Bench:
         """Kill the worker after each further part of the lines is done, and start the next."""
         for number in range(1, self.kills + 1):
             while (await self._rows(_DONE, settlement))[0]["n"] < number * lines // (self.kills + 1):
-                await asyncio.sleep(_POLL_SECONDS)
+                await asyncio.sleep(5 * _POLL_SECONDS)  # counting a hundred thousand lines takes a while
             await asyncio.to_thread(self.stack.kill, "worker")
             await asyncio.to_thread(self.stack.start, "worker")
 

@@ -56,16 +56,21 @@ select c.tenant_id, c.mode, c.id, c.pledged_minor, c.held_minor, c.captured_mino
 from campaigns c left join investments i on (i.tenant_id, i.mode, i.campaign_id) = (c.tenant_id, c.mode, c.id)
 group by c.tenant_id, c.mode, c.id
 """
+# Late or mismatched money was never the payment's: it went to suspense, and back.
 _UNMATCHED = """
-select p.tenant_id, p.mode, p.id, p.captured_minor, p.refunded_minor, p.status, i.status as pledge, x.captured
+with captured as (
+    select a.tenant_id, a.mode, a.payment_id, sum(a.captured_minor)::bigint as minor from payment_attempts a
+    where a.status = 'captured' and not exists (
+        select from refunds r where (r.tenant_id, r.mode, r.attempt_reference) = (a.tenant_id, a.mode, a.reference)
+          and r.reason in ('late_success', 'amount_mismatch'))
+    group by 1, 2, 3
+)
+select p.tenant_id, p.mode, p.id, p.captured_minor, p.refunded_minor, p.status, i.status as pledge,
+       coalesce(x.minor, 0) as captured
 from payments p
-cross join lateral (  -- late or mismatched money was never the payment's: it went to suspense, and back
-    select coalesce(sum(a.captured_minor), 0)::bigint as captured from payment_attempts a
-    where (a.tenant_id, a.mode, a.payment_id, a.status) = (p.tenant_id, p.mode, p.id, 'captured') and not exists (
-        select 1 from refunds r where (r.tenant_id, r.mode, r.attempt_reference) = (a.tenant_id, a.mode, a.reference)
-          and r.reason in ('late_success', 'amount_mismatch'))) x
+left join captured x on (x.tenant_id, x.mode, x.payment_id) = (p.tenant_id, p.mode, p.id)
 left join investments i on (i.tenant_id, i.mode, i.payment_id) = (p.tenant_id, p.mode, p.id)
-where (p.status = 'succeeded' and p.captured_minor <> x.captured)
+where (p.status = 'succeeded' and p.captured_minor <> coalesce(x.minor, 0))
     or (p.status <> 'succeeded' and p.captured_minor <> 0)
     or (i.status in ('captured', 'refunding') and p.status <> 'succeeded')
     or (i.status in ('refunded', 'credited_to_wallet') and p.refunded_minor <> p.captured_minor)
