@@ -109,19 +109,15 @@ class ClockActivities:
         await self._move_clock(scope, due.at)
         await self._skipper.fast_forward(handle, max(due.at - now, timedelta(milliseconds=1)) + _MARGIN)
         for _ in range(_REST_POLLS):
-            async with self._db.transaction(scope) as tx:
-                if await action_time(tx, due) != due.at:
-                    return True
+            if await action_time(self._db, scope, due) != due.at:
+                return True
             await asyncio.sleep(_POLL_SECONDS)
         raise ApplicationError(f"{handle.id} did not act at {due.at.isoformat()}", type="clock_stuck")
 
     async def _rest(self, scope: Scope) -> None:
         """Wait until everything that is due has come to rest."""
         for _ in range(_REST_POLLS):
-            async with self._db.transaction(scope) as tx:
-                clock = await get_clock(tx)
-                assert clock is not None
-                if not await is_busy(tx, clock.now_at):
-                    return
+            if not await is_busy(self._db, scope):
+                return
             await asyncio.sleep(_POLL_SECONDS)
         raise ApplicationError("work that is due does not come to rest", type="clock_stuck")

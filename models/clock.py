@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import ClassVar
-
-from psycopg import sql
+from typing import ClassVar, Final, LiteralString
 
 from contracts.base import Scope
-from infra.database import Tx, fetch_one
+from infra.database import Database, Tx, fetch_one
 from models.base import Scoped, read
 
 
@@ -90,21 +88,21 @@ async def set_now(tx: Tx, now_at: datetime) -> None:
     await tx.execute("update test_clocks set now_at = greatest(now_at, %s), updated_at = now()", (now_at,))
 
 
-async def action_time(tx: Tx, due: DueAction) -> datetime | None:
-    """When the entity acts next, now."""
-    table = {
-        "campaign": "campaigns",
-        "payment": "payments",
-        "refund": "refunds",
-        "settlement": "settlements",
-        "distribution": "distributions",
-        "payout": "payouts",
-        "milestones": "milestone_plans",
-    }
-    query = sql.SQL("select next_action_at as at from {} where id = %s").format(
-        sql.Identifier(table[due.workflow_noun])
-    )
-    row = await (await tx.execute(query, (due.entity_id,))).fetchone()
+_TABLES: Final[dict[str, LiteralString]] = {
+    "campaign": "campaigns",
+    "payment": "payments",
+    "refund": "refunds",
+    "settlement": "settlements",
+    "distribution": "distributions",
+    "payout": "payouts",
+    "milestones": "milestone_plans",
+}
+_ACTS: Final = {noun: f"select next_action_at as at from {table} where id = $1" for noun, table in _TABLES.items()}  # noqa: S608
+
+
+async def action_time(db: Database, scope: Scope, due: DueAction) -> datetime | None:
+    """When the entity acts next, now. A transaction of its own."""
+    row = await db.ask(scope, _ACTS[due.workflow_noun], (due.entity_id,))
     return row["at"] if row else None
 
 
@@ -142,8 +140,10 @@ select noun, id, at from (
 """
 
 
-_BUSY = """
-select exists (select 1 from settlements where status = 'running' and (next_action_at is null or next_action_at <= %(now)s))
+_BUSY: Final[LiteralString] = """
+with clock as (select now_at from test_clocks)
+select exists (select 1 from settlements where status = 'running'
+               and (next_action_at is null or next_action_at <= (select now_at from clock)))
     or exists (select 1 from campaigns c where c.next_action_at is null
                and c.status not in ('draft', 'rejected', 'funded', 'completed', 'closed_failed')
                and not exists (select 1 from settlements s where s.campaign_id = c.id and s.status = 'running'))
@@ -152,7 +152,7 @@ select exists (select 1 from settlements where status = 'running' and (next_acti
     or exists (select 1 from distributions where status in ('calculating', 'approved')
                or (status = 'paying' and woken)
                or (status = 'funding' and next_action_at is null)
-               or (status = 'paying' and (next_action_at is null or next_action_at <= %(now)s)))
+               or (status = 'paying' and (next_action_at is null or next_action_at <= (select now_at from clock))))
     or exists (select 1 from payouts where status in ('approved', 'sending') and next_action_at is null)
     or exists (select 1 from milestone_plans where status = 'working')
     or exists (select 1 from beneficiaries where status = 'pending')
@@ -160,13 +160,13 @@ select exists (select 1 from settlements where status = 'running' and (next_acti
 """
 
 
-async def is_busy(tx: Tx, now: datetime) -> bool:
-    """Whether something that is due by `now` has not come to rest: the clock waits for it before it moves on.
+async def is_busy(db: Database, scope: Scope) -> bool:
+    """Whether something that is due by the clock's time has not come to rest: it waits for that before it moves on.
 
     An open campaign without a next action, and without a settlement at work, is about to name one: its process has just
-    been started, or has just seen its settlement end.
+    been started, or has just seen its settlement end. A transaction of its own.
     """
-    row = await (await tx.execute(_BUSY, {"now": now})).fetchone()
+    row = await db.ask(scope, _BUSY, ())
     return bool(row and row["busy"])
 
 
