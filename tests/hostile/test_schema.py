@@ -16,7 +16,8 @@ from tests.architecture.source import ROOT
 from tests.fixtures.hostile import Target
 
 CASES = int(os.environ.get("CHAMA_HOSTILE_CASES", "2000"))
-PER_OPERATION = max((CASES - 1000) // 30, 10)
+PER_OPERATION = max((CASES - 4_500) // 80, 6)
+"""Examples of the fuzzing phase. The others send some 4,500 requests whatever is asked for; each example more sends 80 to 90."""
 
 
 @pytest.mark.timeout(3600)
