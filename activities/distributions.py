@@ -12,6 +12,7 @@ import structlog
 from psycopg import Rollback
 from temporalio import activity
 
+from activities import distribution_schedule
 from activities.book import send
 from activities.effects import heartbeating
 from activities.errors import translated
@@ -25,11 +26,10 @@ from domain.distribution_run import look_again_at
 from domain.errors import DomainError, NotFound
 from infra.database import Database, Tx
 from models import distribution_lines, distribution_money, distribution_payouts, distribution_queue
-from models.base import update
 from models.campaign import get_campaign
 from models.case import resolve_case
 from models.clock import business_now
-from models.distribution import Distribution, change_status, get_distribution
+from models.distribution import Distribution, change_status, get_distribution, note
 
 T = TypeVar("T")
 log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ class DistributionActivities:
             run = await _locked(tx, task.distribution_id)
             as_of = max(task.as_of, await business_now(tx))
             if run.woken:  # before it looks: what comes in from here on wakes it again
-                await _note(tx, run, woken=False)
+                await note(tx, run, woken=False)
             step = await self._next(tx, task.scope, run, as_of)
             return DistributionProgress(
                 status=run.status,
@@ -73,7 +73,7 @@ class DistributionActivities:
                 if run.status is _D.APPROVED:
                     await change_status(tx, scope, run, _D.FUNDING, as_of)
                 funded = run.hold_placed or await distribution_money.hold(tx, run, as_of)
-                await _note(
+                await note(
                     tx,
                     run,
                     hold_placed=funded,
@@ -85,6 +85,8 @@ class DistributionActivities:
                 return await self._go_on(tx, run, as_of)
             case _D.CALCULATED if run.dry_run:
                 return _S.DONE
+            case _D.DRAFT if run.calculate_on is not None:
+                return await distribution_schedule.look(tx, scope, run, as_of)
             case _D.DRAFT | _D.CALCULATED | _D.PENDING_APPROVAL:
                 return _S.WAIT
             case _:
@@ -96,7 +98,7 @@ class DistributionActivities:
         asking = _S.CHECK if left.due else _S.WAIT
         step = _S.PAY if left.unsent or not left.open else asking
         waits = step is _S.WAIT
-        await _note(
+        await note(
             tx,
             run,
             next_action_at=left.next_at if waits else None,
@@ -123,6 +125,8 @@ class DistributionActivities:
                 tx, task.scope, run, _D.CALCULATED, task.as_of, **figures, error_code=error_code,
                 story={"lines": figures["lines"], "net_minor": figures["net_minor"], "code": error_code},
             )  # fmt: skip
+            if run.calculate_on is not None and run.submitted_by is None:
+                await distribution_schedule.hand_in(tx, task.scope, run, task.as_of)
 
     @activity.defn
     async def begin_distribution(self, task: DistributionTask) -> None:
@@ -241,15 +245,6 @@ async def _locked(tx: Tx, distribution_id: str) -> Distribution:
     if run is None:
         raise NotFound("distribution")
     return run
-
-
-async def _note(tx: Tx, run: Distribution, **changes: Any) -> None:
-    """Write down what is new; what the row says already is not written again."""
-    news = {name: value for name, value in changes.items() if getattr(run, name) != value}
-    for name, value in news.items():
-        setattr(run, name, value)
-    if news:
-        await update(tx, Distribution, {"id": run.id}, news)
 
 
 def _refusal(run: Distribution, totals: dict[str, Any]) -> str | None:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from temporalio import activity
 
 from activities.book import send
+from activities.distribution_schedule import tell_waiting
 from activities.effects import heartbeating
 from activities.errors import translated
 from contracts.base import Scope
@@ -224,6 +225,7 @@ class _Advance:
         return min(found, default=None)
 
     async def _wait(self, at: datetime | None) -> MilestoneProgress:
+        await tell_waiting(self._tx, self._scope, self._campaign.id, self._tranches)
         await milestone.mark_plan(self._tx, self._campaign.id, milestone.WAITING, at)
         return self._progress(_S.DONE if at is None else _S.WAIT, at=at)
 

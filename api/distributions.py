@@ -16,7 +16,9 @@ from contracts.distribution import DistributionInput
 from contracts.ids import workflow_id
 from contracts.visibility import ENTITY
 from domain.distribution import DistributionStatus, DistributionTerms, LineStatus, PayTo, ShareRule
+from domain.distribution_run import CalculateOn
 from domain.errors import InvalidRequest, NotFound
+from domain.milestone import MOST
 from domain.money import MAX_AMOUNT, Rounding
 from infra.database import Tx
 from models.campaign import Campaign
@@ -28,12 +30,20 @@ Minor = Annotated[int, Field(ge=0, le=MAX_AMOUNT)]
 RoundingName = Literal["floor", "half_even"]
 
 
+class ScheduleBody(StrictModel):
+    """When a run calculates and submits itself: once its record date is over, or then and once the money of a milestone
+    (its number) is released. It is canceled if that goes back to the investors instead."""
+
+    at: Literal["record_date", "milestone"]
+    milestone: Annotated[int, Field(ge=1, le=MOST)] | None = None
+
+
 class DistributionRequest(StrictModel):
     """A declared profit, and the terms by which it is shared; amounts in the campaign's currency.
 
     The holders' part of it is the campaign's `profit_share_bps`. `record_date`: who holds at its end is paid; it must be
-    over. `minimum_payout`, `provider_fee`: minor units a line. `dry_run`: calculate, keep the totals, and pay nothing.
-    `pay_to`: all lines into wallets, or each where its holder prefers it.
+    over, unless the run has a `schedule`. `minimum_payout`, `provider_fee`: minor units a line. `dry_run`: calculate, keep the
+    totals, and pay nothing. `pay_to`: all lines into wallets, or each where its holder prefers it.
     """
 
     declared_profit: MoneyBody
@@ -52,6 +62,7 @@ class DistributionRequest(StrictModel):
     evidence: LongText
     evidence_url: WebAddress | None = None
     dry_run: bool = False
+    schedule: ScheduleBody | None = None
 
 
 class RejectRequest(StrictModel):
@@ -128,6 +139,13 @@ class TermsView(BaseModel):
     pay_to: PayTo
 
 
+class ScheduleView(BaseModel):
+    """When a run calculates and submits itself."""
+
+    at: CalculateOn
+    milestone: int | None
+
+
 class CountView(BaseModel):
     """How many lines stand so, and their net in minor units."""
 
@@ -147,6 +165,7 @@ class DistributionView(BaseModel):
     distributable: MoneyView
     to_fund: MoneyView
     terms: TermsView
+    schedule: ScheduleView | None
     evidence: str
     evidence_url: str | None
     lines: int
@@ -235,6 +254,8 @@ def declared(unit: Unit, campaign: Campaign, body: DistributionRequest, zone: st
         evidence_url=body.evidence_url,
         dry_run=body.dry_run,
         pay_to=PayTo(body.pay_to),
+        calculate_on=CalculateOn(body.schedule.at) if body.schedule else None,
+        milestone=body.schedule.milestone if body.schedule else None,
         status=DistributionStatus.DRAFT,
         declared_by=unit.principal.user_id,
         created_at=unit.as_of,
@@ -277,6 +298,7 @@ def distribution_view(scope: Scope, row: Distribution) -> DistributionView:
         distributable=money(row.terms.distributable_minor),
         to_fund=money(row.to_fund_minor),
         terms=TermsView(**row.model_dump(include=set(TermsView.model_fields))),
+        schedule=ScheduleView(at=row.calculate_on, milestone=row.milestone) if row.calculate_on else None,
         totals=_figures(row.model_dump() | {"provider_fee_minor": row.provider_fees_minor}),
         workflow_id=workflow_id("distribution", scope, row.id),
     )

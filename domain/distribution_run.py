@@ -1,6 +1,8 @@
 """When a run may be declared, and by whom it may be approved. Amounts and states: `domain/distribution.py`."""
 
 from datetime import date, datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo
 
 from domain.campaign import CampaignStatus
 from domain.distribution import DistributionStatus, InvalidTerms
@@ -15,18 +17,47 @@ FUNDED = frozenset({_D.PAYING, _D.PARTIALLY_PAID, _D.PAID})
 """The run's money is the holders'."""
 
 
-def check_declaration(status: CampaignStatus, *, record_date: date, today: date) -> None:
-    """Refuse a run that cannot be calculated yet. `today` is the tenant's business date.
+class CalculateOn(StrEnum):
+    """When a run calculates and submits itself."""
 
-    Raises Conflict `campaign_completed` and `campaign_not_funded`, and InvalidTerms for a record date that is not over: until
-    then who holds what may still change.
+    RECORD_DATE = "record_date"
+    """Once its record date is over."""
+    MILESTONE = "milestone"
+    """Then, and once a milestone's money is released."""
+
+
+def is_over_at(day: date, zone: str) -> datetime:
+    """When a day of the zone (IANA) is over."""
+    return datetime.combine(day + timedelta(days=1), datetime.min.time(), ZoneInfo(zone))
+
+
+def check_schedule(on: CalculateOn | None, milestone: int | None, *, dry_run: bool, milestones: int) -> None:
+    """Refuse a schedule that never comes: a dry run's, or one by a milestone the campaign has not. Raises InvalidTerms."""
+    if on is not None and dry_run:
+        raise InvalidTerms("A dry run is calculated by hand.", field="schedule")
+    if (on is CalculateOn.MILESTONE) != (milestone is not None):
+        raise InvalidTerms("A schedule by milestone names one, and no other does.", field="schedule.milestone")
+    if milestone is not None and milestone > milestones:
+        raise InvalidTerms("The campaign has no such milestone.", field="schedule.milestone")
+
+
+def check_record_date(record_date: date, today: date) -> None:
+    """Until the record date is over, who holds what may still change. Raises InvalidTerms."""
+    if record_date >= today:
+        raise InvalidTerms("The record date is over before a run is calculated.", field="record_date")
+
+
+def check_declaration(status: CampaignStatus, *, record_date: date, today: date, scheduled: bool) -> None:
+    """Refuse a run that cannot be calculated yet, and has no schedule. `today` is the tenant's business date.
+
+    Raises Conflict `campaign_completed` and `campaign_not_funded`, and what `check_record_date` raises.
     """
     if status is CampaignStatus.COMPLETED:
         raise Conflict("campaign_completed", "A completed campaign distributes nothing more.")
     if status is not CampaignStatus.FUNDED:
         raise Conflict("campaign_not_funded", "Only a funded campaign distributes a profit.")
-    if record_date >= today:
-        raise InvalidTerms("The record date is over before a run is declared.", field="record_date")
+    if not scheduled:
+        check_record_date(record_date, today)
 
 
 def look_again_at(planned_at: datetime | None, as_of: datetime) -> datetime:

@@ -8,11 +8,11 @@ from sqlmodel import Field
 from contracts.base import Scope
 from domain.allocation import RemainderRule
 from domain.distribution import DISTRIBUTION, DistributionStatus, DistributionTerms, PayTo, ShareRule
-from domain.distribution_run import OVER
+from domain.distribution_run import OVER, CalculateOn
 from domain.money import Rounding
 from infra.database import Tx, fetch_one
 from models import timeline
-from models.base import Scoped, by_id, move, read, read_all
+from models.base import Scoped, by_id, move, read, read_all, update
 
 LATEST: Final = (datetime(9999, 1, 1, tzinfo=UTC), "~")
 """Where a newest-first page without a cursor begins: (created_at, id)."""
@@ -24,6 +24,7 @@ class Distribution(Scoped, table=True):
     Amounts in minor units of `currency`. `funder_id`: whose wallet pays. `hold_placed`: the money is reserved. `payings`: how
     often paying was begun. `error_code`: why the calculation found nothing to pay. `provider_fees_minor` is the total of
     the lines' provider fees, `provider_fee_minor` the term. `woken`: its process was told of news it has not looked at.
+    `calculate_on`, `milestone`: its schedule, None for a run that is calculated by hand.
     """
 
     __tablename__: ClassVar[str] = "distributions"
@@ -51,6 +52,8 @@ class Distribution(Scoped, table=True):
     evidence_url: str | None = None
     dry_run: bool
     pay_to: PayTo = PayTo.WALLET
+    calculate_on: CalculateOn | None = None
+    milestone: int | None = None
     status: DistributionStatus
     lines: int = 0
     share_minor: int = 0
@@ -153,6 +156,26 @@ async def change_status(
         setattr(run, name, value)
     await timeline.record(tx, scope, [run.id], f"distribution_{target}", as_of, story)
     return True
+
+
+async def note(tx: Tx, run: Distribution, **changes: Any) -> None:
+    """Write down what is new of a run that was read under lock; what its row says already is not written again."""
+    news = {name: value for name, value in changes.items() if getattr(run, name) != value}
+    for name, value in news.items():
+        setattr(run, name, value)
+    if news:
+        await update(tx, Distribution, {"id": run.id}, news)
+
+
+async def wake_waiting(tx: Tx, campaign_id: str, milestones: list[int]) -> list[str]:
+    """Scheduled runs that wait for one of these milestones, and for no date; their processes are to be told, once."""
+    woken = await tx.execute(
+        """update distributions set woken = true, updated_at = now()
+            where campaign_id = %s and milestone = any(%s) and status = 'draft' and next_action_at is null and not woken
+           returning id""",
+        (campaign_id, milestones),
+    )
+    return [row["id"] for row in await woken.fetchall()]
 
 
 async def distributions_page(

@@ -35,7 +35,13 @@ from api.policy import authorize
 from api.routes.campaign_life import ReasonRequest
 from api.routing import api_router
 from domain.distribution import DISTRIBUTION, DistributionStatus, LineStatus
-from domain.distribution_run import check_declaration, check_second_person, check_submittable
+from domain.distribution_run import (
+    check_declaration,
+    check_record_date,
+    check_schedule,
+    check_second_person,
+    check_submittable,
+)
 from domain.errors import Conflict, NotFound
 from infra.database import Database
 from models import distribution_lines, distribution_money, distribution_queue
@@ -73,13 +79,19 @@ async def declare_distribution(
     body: DistributionRequest,
     principal: Annotated[Principal, requires("distribution.declare")],
 ) -> JSONResponse:
-    """Declare a funded campaign's profit for a period. One run a period counts; dry runs do not."""
+    """Declare a funded campaign's profit for a period. One run a period counts; dry runs do not.
+
+    With a `schedule` it may be declared before its record date is over: it calculates and submits itself.
+    """
 
     async def handle(unit: Unit) -> Reply:
         campaign = await locked_campaign(unit, campaign_id, "distribution.declare")
         zone, today = await business_date(unit.tx, unit.as_of)
-        check_declaration(campaign.status, record_date=body.record_date, today=today)
+        scheduled = body.schedule is not None
+        check_declaration(campaign.status, record_date=body.record_date, today=today, scheduled=scheduled)
         run = declared(unit, campaign, body, zone)
+        milestones = max(len(campaign.milestones or ()), 1)
+        check_schedule(run.calculate_on, run.milestone, dry_run=run.dry_run, milestones=milestones)
         if not run.dry_run and await is_declared(unit.tx, campaign.id, run.period_start, run.period_end):
             raise Conflict("distribution_exists", "A distribution for a part of this period exists already.")
         await insert(unit.tx, run)
@@ -87,6 +99,8 @@ async def declare_distribution(
             run.id, "distribution_declared", amount_minor=run.declared_profit_minor, currency=run.currency
         )
         await unit.audit("distribution.declared", "distribution", run.id, campaign_id=campaign.id, dry_run=run.dry_run)
+        if scheduled:
+            await wake_run(unit, run.id)
         return Reply(201, distribution_view(unit.scope, run))
 
     return await execute(request, principal, "distribution.declare", body, handle)
@@ -103,7 +117,8 @@ async def calculate_distribution(
 
     async def handle(unit: Unit) -> Reply:
         run = await locked(unit, distribution_id, "distribution.declare", campaign_id)
-        if not await change_status(unit.tx, unit.scope, run, _D.CALCULATING, unit.as_of):
+        check_record_date(run.record_date, (await business_date(unit.tx, unit.as_of))[1])
+        if not await change_status(unit.tx, unit.scope, run, _D.CALCULATING, unit.as_of, **_NOTHING_WAITS):
             raise Conflict("distribution_fixed", "It is being calculated, is under review, or has been decided.")
         return await _done(unit, run, "calculate")
 
@@ -171,7 +186,7 @@ async def cancel_distribution(
         await distribution_lines.release_taken(unit.tx, run)
         story = {"reason": body.reason}
         await change_status(unit.tx, unit.scope, run, _D.CANCELED, unit.as_of, story=story, **_NOTHING_WAITS)
-        if before_it is not _D.DRAFT:
+        if before_it is not _D.DRAFT or run.calculate_on is not None:
             return await _done(unit, run, "cancel", status=200, reason=body.reason)
         await unit.audit("distribution.cancel", "distribution", run.id, reason=body.reason)
         return Reply(200, distribution_view(unit.scope, run))

@@ -125,6 +125,13 @@ REFUSED: dict[str, tuple[State, str, str, Any, int, str]] = {
         Office.draft, "owner", "…", body(declared_profit={"amount": 5, "currency": "USD"}), 422, "currency_mismatch",
     ),
     "a record date to come": (Office.draft, "owner", "…", body(record_date="2100-01-01"), 422, "invalid_terms"),
+    "a schedule by a milestone it has not": (
+        Office.draft, "owner", "…", body(schedule={"at": "milestone", "milestone": 2}), 422, "invalid_terms",
+    ),
+    "a schedule by no milestone": (Office.draft, "owner", "…", body(schedule={"at": "milestone"}), 422, "invalid_terms"),
+    "a schedule of a dry run": (
+        Office.draft, "owner", "…", body(schedule={"at": "record_date"}, dry_run=True), 422, "invalid_terms",
+    ),
     "a period that ends before it begins": (Office.draft, "owner", "…", body(period_end="2025-12-31"), 422, "invalid_terms"),
     "no day": (Office.draft, "owner", "…", body(period_start="2026-02-30"), 422, "invalid_request"),
     "submitted before it is calculated": (Office.draft, "owner", "/submit", None, 409, "distribution_not_calculated"),
