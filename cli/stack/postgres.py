@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import psycopg
@@ -94,10 +95,14 @@ def await_predecessor(directory: Path, seconds: float = 10) -> None:
 
 
 class EmbeddedPostgres:
-    """One cluster under `directory`, made on first start; superuser `postgres` with a random password kept beside it."""
+    """One cluster under `directory`, made on first start; superuser `postgres` with a random password kept beside it.
 
-    def __init__(self, directory: Path, port: int, log: Path) -> None:
+    `settings` come on top of ours, by the server's own names.
+    """
+
+    def __init__(self, directory: Path, port: int, log: Path, settings: Mapping[str, str] | None = None) -> None:
         self.directory, self.port, self._log = directory, port, log
+        self._settings = {**_SETTINGS, **(settings or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self._password_file = directory.parent / "postgres.password"
 
@@ -126,7 +131,7 @@ class EmbeddedPostgres:
         """Start the server, prepared if need be; returns as soon as the process runs (see `wait_ready`)."""
         if not (self.directory / "PG_VERSION").exists():
             self.prepare()
-        options = [item for name, value in _SETTINGS.items() for item in ("-c", f"{name}={value}")]
+        options = [item for name, value in self._settings.items() for item in ("-c", f"{name}={value}")]
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [*_die_with_parent(), str(binaries() / "postgres"), "-D", str(self.directory), "-p", str(self.port), *options],
