@@ -1,7 +1,8 @@
-"""The list of fixture modules, and which tests may run at the same time (`make test` has two processes).
+"""The list of fixture modules, and which tests may run at the same time (`make test` has three processes).
 
-A group is run by one process, test after test: the tests that share the running stack are one group, every other file is a
-group of its own. Groups begin in the order of their tests, so the longest come first.
+A group is run by one process, test after test: the tests that share a running stack are one group, every other file is a
+group of its own. Groups begin in the order of their tests, so the longest come first. Much of a test is waiting, so there is
+one process more than there are processors.
 """
 
 import gc
@@ -12,8 +13,8 @@ import pytest
 
 pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.stack", "tests.fixtures.stories"]
 
-SHARING: Final = ("stories", "replay", "audit", "races", "browser", "docs")
-"""Directories whose tests share one stack; stories first, because the others want it used."""
+SHARING: Final = {"stories": 1, "replay": 1, "audit": 1, "docs": 1, "races": 2, "browser": 2}
+"""Directories whose tests share a stack, and which; stories first, because the others of that stack want it used."""
 LONGEST: Final = ("faults", "chaos", "hostile", "outage", "stuck", "upgrade", "privacy", "stack")
 """Directories whose files take longest, longest first."""
 
@@ -25,7 +26,7 @@ def _directory(item: pytest.Item) -> str:
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Give each test its group."""
     directory = _directory(item)
-    group = "the shared stack" if directory in SHARING else str(item.path)
+    group = f"shared stack {SHARING[directory]}" if directory in SHARING else str(item.path)
     item.add_marker(pytest.mark.xdist_group(group))
 
 
