@@ -161,8 +161,8 @@ async def measure(stack: Stack, client: Client, lines: int, kills: int = 0, rail
 
 
 def _profit(*, outside: bool) -> int:
-    """A line's share in minor units: enough for a provider to send what is left of it."""
-    return _PROFIT_PER_LINE * (20 if outside else 1)
+    """A line's average share in minor units: enough for a provider to send what is left of the smallest, a sixth of it."""
+    return _PROFIT_PER_LINE * (100 if outside else 1)
 
 
 def processor_seconds() -> float:

@@ -65,7 +65,7 @@ create table if not exists transfers (
     recipient integer not null references recipients, reference text not null, amount integer not null,
     currency text not null, status text not null, taken integer not null, created integer not null, due integer,
     ready_at real, doc text not null, unique (account, reference));
-create index if not exists transfers_by_account on transfers (account);
+create index if not exists transfers_listed on transfers (account, seq, created, status, recipient);
 create index if not exists transfers_by_due on transfers (account, due) where due is not null;
 create index if not exists transfers_by_ready on transfers (ready_at) where ready_at is not null;
 create table if not exists topups (

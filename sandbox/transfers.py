@@ -106,8 +106,9 @@ def find_transfer(tx: Tx, account: str, named: str) -> Transfer | None:
 def list_transfers(
     tx: Tx, account: str, where: str = "1=1", *args: Any, limit: int = 100, offset: int = 0
 ) -> list[Transfer]:
-    """Newest first; `where` is SQL of ours, its values are bound."""
-    sql = f"select * from transfers where account = ? and {where} order by seq desc limit ? offset ?"  # noqa: S608
+    """Newest first; `where` is SQL of ours, its values are bound. The pages before are passed over in the index alone."""
+    page = f"select seq from transfers where account = ? and {where} order by seq desc limit ? offset ?"  # noqa: S608
+    sql = f"select * from transfers where seq in ({page}) order by seq desc"  # noqa: S608
     return [t for t in map(_transfer, tx.rows(sql, account, *args, limit, offset)) if t is not None]
 
 
