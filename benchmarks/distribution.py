@@ -128,7 +128,7 @@ async def measure(stack: Stack, client: Client, lines: int, kills: int = 0, rail
         await seed(stack, world, campaign, owner.user_id, lines, outside=outside)
         yesterday = (await world.business_now()).date() - timedelta(days=1)
         body: Json = {
-            "declared_profit": {"amount": lines * _profit(outside=outside), "currency": "NGN"}, "evidence": "A benchmark.",
+            "declared_profit": {"amount": lines * profit_a_line(outside=outside), "currency": "NGN"}, "evidence": "A benchmark.",
             "period_start": f"{yesterday - timedelta(days=89)}", "period_end": f"{yesterday}", "record_date": f"{yesterday}",
             "tax_bps": 1_000, "platform_fee_bps": 100, "pay_to": "preference" if outside else "wallet",
         }  # fmt: skip
@@ -160,7 +160,7 @@ async def measure(stack: Stack, client: Client, lines: int, kills: int = 0, rail
         await world.close()
 
 
-def _profit(*, outside: bool) -> int:
+def profit_a_line(*, outside: bool) -> int:
     """A line's average share in minor units: enough for a provider to send what is left of the smallest, a sixth of it."""
     return _PROFIT_PER_LINE * (100 if outside else 1)
 
@@ -235,8 +235,8 @@ async def seed(stack: Stack, world: World, campaign: str, owner: str, lines: int
             for statement in (_PAYEES, _PREFERENCES):
                 await superuser.execute(statement, values)
             await superuser.execute("analyze beneficiaries, payout_preferences")
-            await world.top_up(lines * _profit(outside=True))
-        profit = Money(lines * _profit(outside=outside), "NGN")
+            await world.top_up(lines * profit_a_line(outside=True))
+        profit = Money(lines * profit_a_line(outside=outside), "NGN")
         await _book(stack, scope, campaign, owner, holders, world, profit)
         await superuser.execute(_PLANNED)
 

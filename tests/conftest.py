@@ -1,8 +1,8 @@
-"""The list of fixture modules, and which tests may run at the same time (`make test` has three processes).
+"""The list of fixture modules, and which tests may run at the same time (`make test` has two processes).
 
 A group is run by one process, test after test: the tests that share a running stack are one group, every other file is a
-group of its own. Groups begin in the order of their tests, so the longest come first. Much of a test is waiting, so there is
-one process more than there are processors.
+group of its own. Groups begin in the order of their tests, so the longest come first. A third process was
+tried: it only slows the other two.
 """
 
 import gc

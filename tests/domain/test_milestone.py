@@ -198,5 +198,5 @@ def test_when_a_campaign_is_completed(changes: dict[str, Any], code: str | None)
 
 def test_a_completed_campaign_declares_no_profit() -> None:
     with pytest.raises(Conflict) as refused:
-        check_declaration(C.COMPLETED, record_date=TODAY - timedelta(days=1), today=TODAY)
+        check_declaration(C.COMPLETED, record_date=TODAY - timedelta(days=1), today=TODAY, scheduled=False)
     assert refused.value.code == "campaign_completed"

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from benchmarks.distribution import seed
+from benchmarks.distribution import profit_a_line, seed
 from cli.demo.world import Json, Person
 from tests.fixtures.stage import NGN, Stage, together
 from tests.fixtures.stories import Stories, Told
@@ -189,7 +189,7 @@ async def test_a_worker_killed_in_the_middle_of_sending(told: Told, world: Stage
     )
     await seed(world.stack, world, campaign, owner.user_id, KILLED_LINES, outside=True)
     fund = Fund(world, campaign, owner, [], [])
-    run = await fund.declare(KILLED_LINES * 20_000, tax_bps=1_000, pay_to="preference")
+    run = await fund.declare(KILLED_LINES * profit_a_line(outside=True), tax_bps=1_000, pay_to="preference")
     await fund.approved(run)
 
     async def sent() -> int:
