@@ -31,6 +31,7 @@ MAX_ACTIONS: Final = 20_000
 STUCK_ATTEMPTS: Final = 5
 """A walk that work holds up is given up after so many; one whose worker died goes on for as long as its preset lets it."""
 _REST_POLLS: Final = 1200
+_SETTLING_POLLS: Final = 100
 _POLL_SECONDS: Final = 0.05
 _MARGIN: Final = timedelta(seconds=1)
 """A jump goes this far past the timer, so that it surely fires."""
@@ -95,7 +96,14 @@ class ClockActivities:
         """Bring one workflow to its next action; False when it is not running."""
         handle = self._client.get_workflow_handle(workflow_id(due.workflow_noun, scope, due.entity_id))
         try:
-            description = await handle.describe()
+            for _ in range(
+                _SETTLING_POLLS
+            ):  # a command may have just been heard, and its time not yet be the process's own
+                description = await handle.describe()
+                seen = description.raw_description
+                if not (seen.pending_activities or seen.HasField("pending_workflow_task")):
+                    break
+                await asyncio.sleep(_POLL_SECONDS)
             if description.status is not WorkflowExecutionStatus.RUNNING:
                 return False
             now: datetime = await handle.query("business_now", result_type=datetime)
