@@ -100,7 +100,8 @@ _HOLDERS = "select investor_id, amount_minor from investments where campaign_id 
 class Result:
     """One size: seconds from `calculate` to `calculated` and from `approve` to `paid`; the history; the worker's peak RSS.
 
-    `processor`: seconds of processor time that everything took while it paid, this program's own too.
+    `processor`: seconds of processor time that everything took while it paid, this program's own too. `kills`: how often
+    the worker was killed meanwhile.
     """
 
     lines: int
@@ -110,6 +111,7 @@ class Result:
     events: int
     size: int
     resident_kib: int
+    kills: int
 
 
 async def measure(stack: Stack, client: Client, lines: int, kills: int = 0, rail: str = WALLET) -> Result:
@@ -141,9 +143,11 @@ async def measure(stack: Stack, client: Client, lines: int, kills: int = 0, rail
         await owner.post(f"{at}/submit")
         began, spent = time.perf_counter(), processor_seconds()
         await world.admin.post(f"/v1/admin/distributions/{run['id']}/approve")
-        killing = asyncio.create_task(_kill(stack, _SENT if outside else _CREDITED, run["id"], lines, kills))
+        over = asyncio.Event()
+        killing = asyncio.create_task(_kill(stack, _SENT if outside else _CREDITED, run["id"], lines, kills, over))
         resident = await _until(world, at, "paid")
-        await killing
+        over.set()
+        killed = await killing
         paying, spent = time.perf_counter() - began, processor_seconds() - spent
         seen = await owner.get(at)
         status = "paid" if outside else "credited_to_wallet"
@@ -155,7 +159,7 @@ async def measure(stack: Stack, client: Client, lines: int, kills: int = 0, rail
         ) as superuser:
             await superuser.execute(_TOLD, {"tenant": world.seeded.scope.tenant_id})
         size = description.raw_description.workflow_execution_info.history_size_bytes
-        return Result(lines, calculating, paying, spent, description.history_length, size, resident)
+        return Result(lines, calculating, paying, spent, description.history_length, size, resident, killed)
     finally:
         await world.close()
 
@@ -180,16 +184,22 @@ def processor_seconds() -> float:
     return sum(stats[pid][1] for pid in ours if pid in stats) / os.sysconf("SC_CLK_TCK")
 
 
-async def _kill(stack: Stack, progress: LiteralString, run: str, lines: int, kills: int) -> None:
-    """Kill the worker after each further part of the lines is paid or sent; the supervisor starts the next one."""
+async def _kill(stack: Stack, progress: LiteralString, run: str, lines: int, kills: int, over: asyncio.Event) -> int:
+    """Kill the worker after each further part of the lines is paid or sent; the supervisor starts the next one.
+
+    Ends with the run, too: a run that holds some of its lines back never pays the last parts. Returns the kills done.
+    """
     if not kills:
-        return
+        return 0
     assert stack.site.postgres is not None
     async with await psycopg.AsyncConnection.connect(stack.site.postgres.url("chama"), autocommit=True) as superuser:
         for number in range(1, kills + 1):
             while await _paid(superuser, progress, run) < number * lines // (kills + 1):
+                if over.is_set():
+                    return number - 1
                 await asyncio.sleep(_POLL_SECONDS / 4)
             await asyncio.to_thread(stack.crash, "worker")
+    return kills
 
 
 async def _paid(superuser: psycopg.AsyncConnection, progress: LiteralString, run: str) -> int:
@@ -300,7 +310,7 @@ async def run(sizes: list[int], kills: int, directory: Path, rail: str = WALLET)
             say(
                 f"{result.lines:>7} lines: calculated in {result.calculating:6.2f} s, paid in {result.paying:6.2f} s "
                 f"({result.processor:.1f} s of processor), {result.events} events, {result.size} bytes, "
-                f"worker {result.resident_kib // 1024} MiB"
+                f"worker {result.resident_kib // 1024} MiB, {result.kills} kills"
             )
         say("calculating: " + line_through([(each.lines, each.calculating) for each in results]))
         say("paying:      " + line_through([(each.lines, each.paying) for each in results]))
