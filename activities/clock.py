@@ -7,12 +7,12 @@ between workflows is then the order of business time.
 
 import asyncio
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import httpx
 import structlog
 from temporalio import activity
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import TimeSkipper, TimeSkippingConfig
@@ -95,24 +95,8 @@ class ClockActivities:
     async def _act(self, scope: Scope, due: DueAction) -> bool:
         """Bring one workflow to its next action; False when it is not running."""
         handle = self._client.get_workflow_handle(workflow_id(due.workflow_noun, scope, due.entity_id))
-        try:
-            for _ in range(
-                _SETTLING_POLLS
-            ):  # a command may have just been heard, and its time not yet be the process's own
-                description = await handle.describe()
-                seen = description.raw_description
-                if not (seen.pending_activities or seen.HasField("pending_workflow_task")):
-                    break
-                await asyncio.sleep(_POLL_SECONDS)
-            if description.status is not WorkflowExecutionStatus.RUNNING:
-                return False
-            now: datetime = await handle.query("business_now", result_type=datetime)
-        except RPCError as error:
-            if (
-                error.status is not RPCStatusCode.NOT_FOUND
-            ):  # busy, or its worker has just died: the walk is taken up again
-                raise
-            log.warning("clock.unreachable", workflow_id=handle.id)
+        now = await self._time_of(handle)
+        if now is None:
             return False
         await self._move_clock(scope, due.at)
         await self._skipper.fast_forward(handle, max(due.at - now, timedelta(milliseconds=1)) + _MARGIN)
@@ -121,6 +105,30 @@ class ClockActivities:
                 return True
             await asyncio.sleep(_POLL_SECONDS)
         raise ApplicationError(f"{handle.id} did not act at {due.at.isoformat()}", type="clock_stuck")
+
+    async def _time_of(self, handle: WorkflowHandle[Any, Any]) -> datetime | None:
+        """A process's own time; None when it is not running.
+
+        A command it has just heard may have brought a later time, which is its own only when it is done with that. Raises
+        ApplicationError `clock_stuck` when it cannot be asked: the walk is taken up again.
+        """
+        try:
+            for _ in range(_SETTLING_POLLS):
+                seen = await handle.describe()
+                if not (
+                    seen.raw_description.pending_activities or seen.raw_description.HasField("pending_workflow_task")
+                ):
+                    break
+                await asyncio.sleep(_POLL_SECONDS)
+            if seen.status is not WorkflowExecutionStatus.RUNNING:
+                return None
+            now: datetime = await handle.query("business_now", result_type=datetime)
+        except RPCError as error:
+            if error.status is RPCStatusCode.NOT_FOUND:
+                log.warning("clock.unreachable", workflow_id=handle.id)
+                return None
+            raise ApplicationError(f"{handle.id} does not answer: {error.status.name}", type="clock_stuck") from error
+        return now
 
     async def _rest(self, scope: Scope) -> None:
         """Wait until everything that is due has come to rest."""

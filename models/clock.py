@@ -127,17 +127,16 @@ async def finish_advance(tx: Tx, target_at: datetime) -> None:
     )
 
 
-_DUE = """
-select noun, id, at from (
-    select 'campaign' as noun, id, next_action_at as at from campaigns where next_action_at <= %(until)s
-    union all select 'payment', id, next_action_at from payments where next_action_at <= %(until)s
-    union all select 'refund', id, next_action_at from refunds where next_action_at <= %(until)s
-    union all select 'settlement', id, next_action_at from settlements where next_action_at <= %(until)s
-    union all select 'distribution', id, next_action_at from distributions where next_action_at <= %(until)s
-    union all select 'payout', id, next_action_at from payouts where next_action_at <= %(until)s and reason <> 'distribution'
-    union all select 'milestones', id, next_action_at from milestone_plans where next_action_at <= %(until)s
-) due where id <> all(%(passed_over)s) order by at, noun, id limit 1
-"""
+_OWN_PROCESS: Final[dict[str, LiteralString]] = {"payout": "and reason <> 'distribution'"}
+"""A distribution's payouts have no process of their own: its run looks after them."""
+_DUE: Final[LiteralString] = " union all ".join(
+    f"select '{noun}' as noun, id, next_action_at as at from {table}"  # noqa: S608
+    f" where next_action_at <= %(until)s {_OWN_PROCESS.get(noun, '')}"
+    for noun, table in _TABLES.items()
+)
+_EARLIEST: Final[LiteralString] = (
+    f"select noun, id, at from ({_DUE}) due where id <> all(%(passed_over)s) order by at, noun, id limit 1"  # noqa: S608
+)
 
 
 _BUSY: Final[LiteralString] = """
@@ -176,5 +175,5 @@ async def next_due(tx: Tx, until: datetime, passed_over: list[str]) -> DueAction
 
     `passed_over`: entities whose workflow turned out not to be running.
     """
-    row = await (await tx.execute(_DUE, {"until": until, "passed_over": passed_over})).fetchone()
+    row = await (await tx.execute(_EARLIEST, {"until": until, "passed_over": passed_over})).fetchone()
     return DueAction(row["noun"], row["id"], row["at"]) if row else None

@@ -2,9 +2,14 @@
 
 import dataclasses
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
+from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 from temporalio.testing import ActivityEnvironment
 
 from activities.clock import STUCK_ATTEMPTS, ClockActivities
@@ -84,3 +89,52 @@ async def test_a_walk_walked_again_leaves_the_next_advance_alone(database: Datab
 def test_deaths_do_not_use_up_the_attempts() -> None:
     """A walk dies with its worker, which is struck fifteen times in one round of the fault matrix."""
     assert CLOCK["retry_policy"].maximum_attempts > 15 + STUCK_ATTEMPTS
+
+
+class _Asked:
+    """A server that is asked for one process: it has pending work for a while, and then an answer, or none."""
+
+    def __init__(self, *, working: int, refusal: RPCStatusCode | None = None) -> None:
+        self.id, self._working, self._refusal, self.heard = "distribution:a:test:1", working, refusal, list[str]()
+
+    async def describe(self) -> SimpleNamespace:
+        self.heard.append("describe")
+        self._working -= 1
+        seen = DescribeWorkflowExecutionResponse()
+        if self._working >= 0:
+            seen.pending_activities.add()
+        return SimpleNamespace(raw_description=seen, status=WorkflowExecutionStatus.RUNNING)
+
+    async def query(self, *_: Any, **__: Any) -> datetime:
+        self.heard.append("query")
+        if self._refusal is not None:
+            raise RPCError("no", self._refusal, b"")
+        return _START
+
+
+class _Asking(ClockActivities):
+    def __init__(self, server: _Asked) -> None:
+        self._server = server
+
+    async def ask(self) -> datetime | None:
+        return await self._time_of(cast("WorkflowHandle[Any, Any]", self._server))
+
+
+async def test_a_process_is_asked_for_its_time_when_it_is_done_with_its_work() -> None:
+    server = _Asked(working=3)
+    assert await _Asking(server).ask() == _START
+    assert server.heard == ["describe"] * 4 + ["query"]
+
+
+async def test_a_process_that_is_gone_is_passed_over() -> None:
+    assert await _Asking(_Asked(working=0, refusal=RPCStatusCode.NOT_FOUND)).ask() is None
+
+
+async def test_a_process_that_does_not_answer_holds_the_walk_up() -> None:
+    """It is written down, and after some attempts given up: a raw error would leave the clock on its way for ever."""
+    with pytest.raises(ApplicationError) as stuck:
+        await _Asking(_Asked(working=0, refusal=RPCStatusCode.DEADLINE_EXCEEDED)).ask()
+    assert (stuck.value.type, stuck.value.message) == (
+        "clock_stuck",
+        "distribution:a:test:1 does not answer: DEADLINE_EXCEEDED",
+    )
