@@ -5,23 +5,22 @@ it is calculated, and handed in for whoever declared it. If the money goes back 
 """
 
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from activities.book import send
 from contracts.base import Scope
 from contracts.distribution import DistributionStep
 from contracts.inbox import NotificationTask
 from contracts.outbox import OutboxKind
+from domain.days import is_over_at
 from domain.distribution import DistributionStatus
-from domain.distribution_run import is_over_at
-from domain.milestone import TrancheStatus
+from domain.milestone import GOES_BACK, TrancheStatus
 from infra.database import Tx
 from models import milestone
 from models.campaign import get_campaign
 from models.distribution import Distribution, change_status, note, wake_waiting
 
-_D, _T = DistributionStatus, TrancheStatus
-_GOES_BACK: Final = frozenset({_T.RETURNING, _T.RETURNED})
+_D = DistributionStatus
 
 
 async def look(tx: Tx, scope: Scope, run: Distribution, as_of: datetime) -> DistributionStep:
@@ -31,12 +30,12 @@ async def look(tx: Tx, scope: Scope, run: Distribution, as_of: datetime) -> Dist
         await note(tx, run, next_action_at=over_at)
         return DistributionStep.WAIT
     if run.milestone is not None:
-        tranches = await milestone.tranches_of(tx, run.campaign_id)
-        status = next(each.status for each in tranches if each.number == run.milestone)
-        if status in _GOES_BACK:
+        tranches = await milestone.tranches_of(tx, run.campaign_id)  # none, while a campaign is just funded
+        status = next((each.status for each in tranches if each.number == run.milestone), None)
+        if status in GOES_BACK:
             await _cancel(tx, scope, run, as_of)
             return DistributionStep.DONE
-        if status is not _T.RELEASED:
+        if status is not TrancheStatus.RELEASED:
             await note(tx, run, next_action_at=None, blocked_reason="milestone")
             return DistributionStep.WAIT
     await change_status(tx, scope, run, _D.CALCULATING, as_of, next_action_at=None, blocked_reason=None)
@@ -54,7 +53,7 @@ async def hand_in(tx: Tx, scope: Scope, run: Distribution, as_of: datetime) -> N
 
 async def tell_waiting(tx: Tx, scope: Scope, campaign_id: str, tranches: list[milestone.Tranche]) -> None:
     """Wake the runs that wait for a milestone of which it is known by now whether its money is released or goes back."""
-    decided = [each.number for each in tranches if each.status is _T.RELEASED or each.status in _GOES_BACK]
+    decided = [each.number for each in tranches if each.status is TrancheStatus.RELEASED or each.status in GOES_BACK]
     for run_id in await wake_waiting(tx, campaign_id, decided):
         await send(tx, scope, OutboxKind.SIGNAL, "distribution", run_id, signal="changed")
 

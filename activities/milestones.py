@@ -4,9 +4,8 @@ Each reads the rows under lock and does nothing twice: what a row says is done i
 A range is returned in short transactions of `LINES_AT_ONCE` lines, so a worker that dies leaves at most one of them undone.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from temporalio import activity
 
@@ -20,6 +19,7 @@ from contracts.inbox import NotificationTask
 from contracts.milestone import MilestoneInput, MilestoneProgress, MilestoneStep, ReturnRange
 from contracts.outbox import OutboxKind
 from domain.campaign import CampaignStatus
+from domain.days import is_over_at
 from domain.errors import NotFound
 from domain.milestone import (
     COMPLETE_AGAIN,
@@ -215,8 +215,7 @@ class _Advance:
         if campaign.profit_until is not None and all(each.status in SETTLED for each in self._tranches):
             zone, today = await business_date(self._tx, self._as_of)
             if today <= campaign.profit_until:
-                following = campaign.profit_until + timedelta(days=1)
-                found.append(datetime.combine(following, datetime.min.time(), ZoneInfo(zone)))
+                found.append(is_over_at(campaign.profit_until, zone))
             elif await milestone.open_distributions(self._tx, campaign.id):
                 found.append(self._as_of + COMPLETE_AGAIN)
             else:

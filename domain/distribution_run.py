@@ -2,7 +2,6 @@
 
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from zoneinfo import ZoneInfo
 
 from domain.campaign import CampaignStatus
 from domain.distribution import DistributionStatus, InvalidTerms
@@ -24,11 +23,6 @@ class CalculateOn(StrEnum):
     """Once its record date is over."""
     MILESTONE = "milestone"
     """Then, and once a milestone's money is released."""
-
-
-def is_over_at(day: date, zone: str) -> datetime:
-    """When a day of the zone (IANA) is over."""
-    return datetime.combine(day + timedelta(days=1), datetime.min.time(), ZoneInfo(zone))
 
 
 def check_schedule(on: CalculateOn | None, milestone: int | None, *, dry_run: bool, milestones: int) -> None:

@@ -53,6 +53,8 @@ TRANCHE: Final = Machine(
 IN_ESCROW: Final = frozenset({_T.OPEN, _T.SUBMITTED, _T.MISSED})
 """The money still stands on the campaign's escrow, and goes back with it when the investors want it back."""
 SETTLED: Final = frozenset({_T.RELEASED, _T.RETURNED})
+GOES_BACK: Final = frozenset({_T.RETURNING, _T.RETURNED})
+"""To those who invested it: it will never be the owner's."""
 
 FEWEST, MOST = 2, 20
 """Milestones of a campaign that has any."""
@@ -166,7 +168,7 @@ def check_asked_for(status: TrancheStatus, *, due_at: datetime | None, sent: boo
     A campaign's only tranche is released so; a released one whose money was not sent, or came back, is sent again. Raises
     Conflict `milestone_not_approved` and `tranche_released`.
     """
-    if status in (_T.RETURNING, _T.RETURNED) or (status is _T.RELEASED and sent):
+    if status in GOES_BACK or (status is _T.RELEASED and sent):
         raise Conflict("tranche_released", "The money of this tranche is on its way, or gone.")
     if status is not _T.RELEASED and (due_at is not None or status is not _T.OPEN):
         raise Conflict("milestone_not_approved", "The money is released when the milestone's evidence is approved.")

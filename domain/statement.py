@@ -7,10 +7,10 @@ Holds are no movements: what is only promised is not gone.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Final
-from zoneinfo import ZoneInfo
 
+from domain.days import begins_at, is_over_at
 from domain.errors import InvalidRequest
 
 MAX_DAYS: Final = 366
@@ -41,12 +41,12 @@ class Period:
     @property
     def begins_at(self) -> datetime:
         """Its first instant."""
-        return datetime.combine(self.first, datetime.min.time(), ZoneInfo(self.zone))
+        return begins_at(self.first, self.zone)
 
     @property
     def ends_at(self) -> datetime:
         """The first instant that is no longer in it."""
-        return datetime.combine(self.last + timedelta(days=1), datetime.min.time(), ZoneInfo(self.zone))
+        return is_over_at(self.last, self.zone)
 
 
 @dataclass(frozen=True, slots=True)
