@@ -26,6 +26,11 @@ def quiet() -> Iterator[None]:
     log.setLevel(before)
 
 
+def _commit(number: int) -> Point:
+    """A crash at the commit of this number, before it or after it."""
+    return Point(Kind.COMMIT, str(number), [*Moment][number // 2 % 2])
+
+
 async def _told(stack: Stack, strikes: Strikes, names: Iterable[str]) -> list[Stage]:
     """Tell the stories side by side with a worker in this process; their tenants, when nothing is owed any more.
 
@@ -67,7 +72,7 @@ async def test_every_activity_is_crashed_before_and_after_its_body(
 @pytest.mark.timeout(600)
 async def test_commits_and_calls_are_crashed_before_and_after(stack: Stack, temporal: Client, no_worker: None) -> None:
     """A commit nobody was told of, and an answer nobody heard: the claim of each effect says what to ask."""
-    commits = [Point(Kind.COMMIT, str(2 * number), [*Moment][number % 2]) for number in range(1, 16)]
+    commits = [_commit(2 * number) for number in range(1, 16)]
     calls = both(Kind.PROVIDER, ["stripe.create", "stripe.capture", "stripe.cancel", "paystack.verify"])
     strikes = Strikes([*commits, *calls])
     worlds = await _told(stack, strikes, ("paid_at_once", "released"))
@@ -77,19 +82,21 @@ async def test_commits_and_calls_are_crashed_before_and_after(stack: Stack, temp
 
 _PAYOUT_CALLS = both(Kind.PROVIDER, ["paystack.transfer", "paystack.resolve", "paystack.recipient"])
 _PAYOUT_STEPS = both(Kind.ACTIVITY, ["advance_payout", "verify_beneficiary"])
+_ODD, _EVEN = ([_commit(number) for number in range(first, 9, 2)] for first in (1, 2))
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("steps", [_PAYOUT_STEPS, _PAYOUT_CALLS], ids=["its steps", "its calls"])
+@pytest.mark.parametrize(
+    ("steps", "commits"), [(_PAYOUT_STEPS, _ODD), (_PAYOUT_CALLS, _EVEN)], ids=["its steps", "its calls"]
+)
 async def test_a_payout_is_crashed_at_every_step(
-    stack: Stack, temporal: Client, no_worker: None, steps: list[Point]
+    stack: Stack, temporal: Client, no_worker: None, steps: list[Point], commits: list[Point]
 ) -> None:
     """Above all between the call that sends the money and the record of its answer: it is looked up, never sent again.
 
     In two rounds: each crash of the same activity doubles what Temporal waits before the next attempt.
     """
-    commits = [Point(Kind.COMMIT, str(number), [*Moment][number % 2]) for number in range(1, 9)]
-    strikes = Strikes([*commits[steps == _PAYOUT_CALLS :: 2], *steps])
+    strikes = Strikes([*commits, *steps])
     worlds = await _told(stack, strikes, ("paid_out",))
     assert [str(point) for point in strikes.missed] == []
     await _judged(worlds, temporal)
@@ -98,7 +105,7 @@ async def test_a_payout_is_crashed_at_every_step(
 @pytest.mark.timeout(600)
 async def test_a_return_of_escrow_is_crashed_at_every_step(stack: Stack, temporal: Client, no_worker: None) -> None:
     """A missed milestone's money goes back once, whatever is done and not reported, or rolled back."""
-    commits = [Point(Kind.COMMIT, str(5 * number), [*Moment][number % 2]) for number in range(1, 11)]
+    commits = [_commit(3 * number) for number in range(1, 16)]
     strikes = Strikes([*commits, *both(Kind.ACTIVITY, ["advance_milestones", "return_escrow_range"])])
     worlds = await _told(stack, strikes, ("given_back",))
     assert [str(point) for point in strikes.missed] == []
