@@ -5,15 +5,16 @@ earlier call may have done is resolved by whoever carries out that one line (`Ef
 unknown. So there is one place that resolves, and this one never calls twice.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Generic
 
 from activities.effects import A, Effect, Settled, check_same_request, count_call, heartbeating, refused
 from activities.gateways.protocols import RailNotSent, RailRejected, RailUnknown
 from infra.database import Database, Tx
+from infra.turns import in_turns
 from models.effect import Claim, Outcome, Wanted, claim_many, settle_many
 
 CALLS_AT_ONCE: Final = 8
@@ -65,16 +66,9 @@ class BulkEffects:
 
         To be called as soon as the claims are committed.
         """
-        slots = asyncio.Semaphore(self._at_once)
         latest = time.monotonic() + self._begin_within_seconds
-
-        async def one(call: BulkCall[A]) -> Outcomes[A]:
-            async with slots:
-                return await _carry_out(call, in_time=time.monotonic() < latest)
-
-        async with heartbeating(), asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(call)) for call in calls]
-        outcomes = [task.result() for task in tasks]
+        async with heartbeating():
+            outcomes = await in_turns([partial(_carry_out, call, latest) for call in calls], self._at_once)
         await self._mark(calls, outcomes)
         return outcomes
 
@@ -96,7 +90,7 @@ class BulkEffects:
                 await settle_many(tx, open_ones)
 
 
-async def _carry_out(call: BulkCall[A], *, in_time: bool) -> Outcomes[A]:
+async def _carry_out(call: BulkCall[A], latest: float) -> Outcomes[A]:
     effect, found = call.effect, call.found
     if found.status == "done" and found.result is not None:
         return Settled(effect, answer=effect.answer.model_validate(found.result))
@@ -104,7 +98,7 @@ async def _carry_out(call: BulkCall[A], *, in_time: bool) -> Outcomes[A]:
         return Settled(effect, refusal=found.error_code or "refused")
     if not found.fresh:
         return NotPlain(effect.key)
-    if not in_time:
+    if time.monotonic() >= latest:
         return RailNotSent("not_begun_in_time")
     try:
         answer = await call.send()

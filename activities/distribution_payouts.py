@@ -5,10 +5,11 @@ nobody knows, a refusal, another amount) goes the way of a single payout (`Payou
 about by webhooks, one by one or never; many at once are read from the provider's own list, a hundred an answer.
 """
 
-import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -33,6 +34,7 @@ from contracts.distribution import DistributionRange, DistributionTask
 from domain.payment import next_check
 from domain.payout import PayoutStatus
 from infra.database import Database, Tx
+from infra.turns import in_turns
 from models import distribution_payouts as rows
 from models.case import open_case
 from models.distribution import Distribution, get_distribution
@@ -45,7 +47,10 @@ SENT_AT_ONCE = 100
 """Calls whose claims are committed together: what a dead worker leaves to be looked up."""
 LIST_FROM: Final = 50
 """From so many payouts on the provider's list is read before any is looked up by itself."""
-LOOKED_UP_AT_ONCE, LOOK_UPS_MAX = 8, 500
+LOOKED_UP_AT_ONCE, _LOOK_UPS = 8, 200
+_LOOKED_UP_FOR: Final = timedelta(minutes=4)
+"""Then the process is told how far it has come. The provider's list was read before, for all that are looked up: what a dead
+worker had claimed and not sent is on no list, and to read it for every few hundred took longer than to look them up."""
 _MARGIN: Final = timedelta(days=1)
 _P = PayoutStatus
 
@@ -114,12 +119,13 @@ class DistributionPayoutActivities:
             for provider, (count, since) in due.items():
                 if count > LIST_FROM:
                     await self._read_list(task, run, provider, count, since)
-            while asked < LOOK_UPS_MAX:
+            until = time.monotonic() + _LOOKED_UP_FOR.total_seconds()
+            while time.monotonic() < until:
                 async with self._db.transaction(task.scope) as tx:
-                    ids = await rows.due_payouts(tx, run, task.as_of, after, LOOKED_UP_AT_ONCE)
+                    ids = await rows.due_payouts(tx, run, task.as_of, after, _LOOK_UPS)
                 if not ids:
                     break
-                await asyncio.gather(*(self._ask(task, each) for each in ids))
+                await in_turns([partial(self._ask, task, each) for each in ids], LOOKED_UP_AT_ONCE)
                 asked, after = asked + len(ids), ids[-1]
         return asked
 

@@ -1,7 +1,6 @@
 """Settlement activities: a range of lines. Plain ones are carried out by the chunk (`bulk_settlements`), each other one by the
 same steps as a single payment or refund."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import partial
@@ -24,6 +23,7 @@ from domain import accounts
 from domain.errors import DomainError
 from domain.payment import PaymentStatus, PaymentStep, RefundStatus, next_check
 from infra.database import Database, Tx
+from infra.turns import in_turns
 from models import ledger
 from models.campaign import get_campaign
 from models.case import open_case
@@ -72,17 +72,16 @@ class SettlementActivities:
                 lines = await self._look_for_money(tx, settlement, lines, task.as_of)
         async with translated(), heartbeating():
             left = await self._bulk.settle(task.scope, settlement, lines, task.as_of)
-            await self._one_by_one(
-                task,
-                [
-                    *((each, partial(self._carry_out, task.scope, each, task.as_of)) for each in left.single),
-                    *((each, partial(_not_sent, error)) for each, error in left.deferred),
-                    *(
-                        (each, partial(self._unknown, task.scope, each, refund, task.as_of))
-                        for each, refund in left.unknown
-                    ),
-                ],
-            )
+            doings: list[tuple[SettlementLine, _Doing]] = [
+                *((each, partial(self._carry_out, task.scope, each, task.as_of)) for each in left.single),
+                *((each, partial(_not_sent, error)) for each, error in left.deferred),
+                *(
+                    (each, partial(self._unknown, task.scope, each, refund, task.as_of))
+                    for each, refund in left.unknown
+                ),
+            ]
+            singly = [partial(self._settle_line, task.scope, line, doing, task.as_of) for line, doing in doings]
+            await in_turns(singly, LINES_AT_ONCE)
 
     async def _look_for_money(
         self, tx: Tx, settlement: Settlement, lines: list[SettlementLine], as_of: datetime
@@ -94,18 +93,6 @@ class SettlementActivities:
         waiting = [each.line_no for each in lines if each.action == "refund" and each.status == "queued"]
         await postpone_lines(tx, settlement.id, waiting, code=NOT_COVERED, until=as_of + COVER_AGAIN)
         return [each for each in lines if each.line_no not in waiting]
-
-    async def _one_by_one(self, task: SettlementRange, lines: list[tuple[SettlementLine, _Doing]]) -> None:
-        """A few at a time."""
-        slots = asyncio.Semaphore(LINES_AT_ONCE)
-
-        async def one(line: SettlementLine, doing: _Doing) -> None:
-            async with slots:
-                await self._settle_line(task.scope, line, doing, task.as_of)
-
-        async with asyncio.TaskGroup() as group:
-            for line, doing in lines:
-                group.create_task(one(line, doing))
 
     async def _settle_line(self, scope: Scope, line: SettlementLine, doing: _Doing, as_of: datetime) -> None:
         """Take one line on, and write down where it stands. Nothing was sent: it waits for the next pass."""

@@ -4,6 +4,7 @@ Sign-up over HTTP never makes an administrator, and no request makes a tenant.
 """
 
 import re
+from functools import cache
 from uuid import uuid4
 from zoneinfo import available_timezones
 
@@ -58,6 +59,12 @@ async def add_user(
     return user.id
 
 
+@cache
+def _zones() -> set[str]:
+    """Every IANA zone, read once: some hundred files."""
+    return available_timezones()
+
+
 async def add_tenant(settings: Settings, *, slug: str, name: str, zone: str) -> str:
     """Create a tenant with both its modes and return its id.
 
@@ -68,7 +75,7 @@ async def add_tenant(settings: Settings, *, slug: str, name: str, zone: str) -> 
         raise InvalidRequest(
             "invalid_slug", "A tenant's public name is 2 to 40 of a-z, 0-9 and -, and begins with a letter."
         )
-    if zone not in available_timezones():
+    if zone not in _zones():
         raise InvalidRequest("invalid_zone", f"{zone!r} is no IANA time zone (for example Africa/Lagos).")
     tenant_id = uuid4()
     owner = Database(settings.database_url, name="chama-cli", max_size=1)
