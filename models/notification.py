@@ -116,16 +116,19 @@ async def notify_investors(
 
 
 async def claim_queued(tx: Tx, subject_id: str, limit: int) -> list[Notification]:
-    """Mark waiting messages about a subject as being sent, and return them.
+    """Mark so many of the waiting messages about a subject as being sent, the oldest, and return them.
 
     A message found `sending` was interrupted in between: it is sent again under the same Message-ID (RELIABILITY G9).
     """
     return await read_all(
         tx,
         Notification,
-        """update notifications set status = 'sending', tries = tries + 1 where id in (
+        # A subquery in the condition may be run once a row, and each time find the next ones: the limit would be none.
+        """with waiting as materialized (
                select id from notifications where subject_id = %s and status in ('queued', 'sending')
-               order by created_at, id limit %s for update skip locked) returning *""",
+               order by created_at, id limit %s for update skip locked)
+           update notifications n set status = 'sending', tries = tries + 1 from waiting where n.id = waiting.id
+           returning n.*""",
         (subject_id, limit),
     )
 

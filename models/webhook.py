@@ -64,9 +64,14 @@ async def due_events(tx: Tx, limit: int) -> list[InboxEvent]:
     return await read_all(
         tx,
         InboxEvent,
-        """update webhook_inbox set next_attempt_at = now() + interval '5 seconds' where id in (
+        # Not a subquery in the condition: see `models.notification.claim_queued`.
+        """with due as materialized (
                select id from webhook_inbox where status in ('received', 'orphaned') and next_attempt_at <= now()
-               order by id limit %s for update skip locked) returning *""",
+               order by id limit %s for update skip locked),
+           leased as (
+               update webhook_inbox e set next_attempt_at = now() + interval '5 seconds' from due where e.id = due.id
+               returning e.*)
+           select * from leased order by id""",
         (limit,),
     )
 
