@@ -21,7 +21,9 @@ with workflow.unsafe.imports_passed_through():
     from workflows.options import BATCH, LEDGER
     from workflows.visibility import show
 
-# Patches: continuing.CONTINUE_WHEN_FULL.
+# Patches: continuing.CONTINUE_WHEN_FULL, RETRIED_AT_THE_END.
+RETRIED_AT_THE_END = "retried-at-the-end"
+"""The patch's name: what was heard before it while the last messages were sent is not passed over again."""
 
 LINES_PER_RANGE = 500
 RANGES_AT_ONCE = 2
@@ -38,6 +40,7 @@ class SettlementWorkflow:
         self._input = input
         self._time = BusinessTime(input.as_of)
         self._woken = False
+        self._heard = 0
 
     @workflow.run
     async def run(self, input: SettlementInput) -> SettlementProgress:
@@ -45,6 +48,7 @@ class SettlementWorkflow:
         progress = SettlementProgress(open=input.lines, done=0, failed=0)
         for _ in range(MAX_PASSES):
             await self._one_pass()
+            heard = self._heard
             progress = await self._count()
             show(
                 "running" if progress.open else "completed",
@@ -52,7 +56,10 @@ class SettlementWorkflow:
                 line=f"{progress.done} done, {progress.failed} failed, {progress.open} open",
             )
             if progress.open == 0:
-                break
+                await tell(input.scope, input.settlement_id)
+                if self._heard == heard or not workflow.patched(RETRIED_AT_THE_END):
+                    return progress
+                continue  # lines may have been put back since they were counted
             await self._pause(progress)
             if is_full():
                 workflow.continue_as_new(input.model_copy(update={"as_of": self._time.now()}))
@@ -97,7 +104,7 @@ class SettlementWorkflow:
     @workflow.signal
     def line_reported(self) -> None:
         """A webhook about one of the lines came in, or an operator put failed lines back: pass again."""
-        self._woken = True
+        self._woken, self._heard = True, self._heard + 1
 
     @workflow.query
     def business_now(self) -> datetime:

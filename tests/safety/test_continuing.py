@@ -7,7 +7,7 @@ events instead of 2,500. `CHAMA_TEST_SIGNALS=5000` sends the nightly number.
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -61,6 +61,7 @@ class Counters:
         self.open_lines = 30
         self.enough = False
         self.told = set[str]()
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
         self.drained = InboxProgress(processed=0)
 
     def look(self) -> int:
@@ -74,6 +75,9 @@ class Counters:
     async def send_notifications(self, task: NotificationTask) -> None:
         self.runs.add(activity.info().workflow_run_id or "")
         self.told.add(task.subject_id)
+        if (happens := self.meanwhile) is not None:
+            self.meanwhile = None
+            await happens()
 
     @activity.defn
     async def drain_inbox(self, task: InboxInput) -> InboxProgress:
@@ -250,3 +254,19 @@ async def test_a_settlement_goes_on_until_no_line_is_open(client: Client) -> Non
         await client.execute_workflow("SettlementWorkflow", input, id=id, task_queue=queue)
     assert counters.open_lines == 0
     assert len(counters.runs) > 1
+
+
+async def test_a_settlement_hears_of_lines_put_back_while_it_ends(client: Client, settings: Settings) -> None:
+    """Its last messages take a while, and an operator is quick: nobody else would ever take these lines up."""
+    async with counting(client) as (counters, queue):
+        id = workflow_id("settlement", counters.scope, "set_1")
+        input = SettlementInput(scope=counters.scope, settlement_id="set_1", lines=1, as_of=datetime.now(UTC))
+
+        async def put_back() -> None:
+            counters.open_lines = 1
+            await client.get_workflow_handle(id).signal("line_reported")
+
+        counters.open_lines, counters.meanwhile = 1, put_back
+        await client.execute_workflow("SettlementWorkflow", input, id=id, task_queue=queue)
+        await replayer(settings).replay_workflow(await history_of(client, id))
+    assert counters.open_lines == 0
