@@ -201,7 +201,9 @@ class DistributionPayoutActivities:
                 await rows.move_payouts(tx, scope, ids, target, as_of, next_at=again, blocked=blocked, told=told)
         if chunk.short:
             detail: dict[str, Any] = {"payouts": len(chunk.short), "currency": run.currency}
-            await open_case(tx, scope, kind="provider_balance", subject_id=run.id, detail=detail, as_of=as_of)
+            await open_case(
+                tx, scope, kind="provider_balance", subject_id=run.id, detail=detail, as_of=as_of, again=True
+            )
 
     async def _book_singly(self, task: DistributionTask | DistributionRange, chunk: _Sorted) -> None:
         for payout, settled in chunk.single:

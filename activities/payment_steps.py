@@ -254,6 +254,7 @@ class PaymentSteps:
                 subject_id=book.attempt.reference,
                 detail=detail,
                 as_of=book.as_of,
+                again=True,
             )
             await book.story(f"{operation}_refused", code=settled.refusal)
             dead = RailAnswer(fact=PaymentFact.VOIDED, code=settled.refusal)

@@ -194,7 +194,9 @@ class PayoutSteps:
             assert payout is not None
             await settle(tx, payout_key(payout_id, "send"), status="unsent", error_code=INSUFFICIENT_BALANCE)
             detail: dict[str, Any] = {"amount_minor": payout.amount_minor, "currency": payout.currency}
-            await open_case(tx, scope, kind="provider_balance", subject_id=payout_id, detail=detail, as_of=as_of)
+            await open_case(
+                tx, scope, kind="provider_balance", subject_id=payout_id, detail=detail, as_of=as_of, again=True
+            )
             if payout.blocked_reason is None:
                 await timeline.record(tx, scope, [payout_id], "payout_waits_for_balance", as_of)
             return await self._wait_in(tx, scope, payout, as_of, _P.APPROVED, blocked="provider_balance")

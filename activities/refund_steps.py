@@ -165,7 +165,7 @@ class RefundSteps:
         await move(book.tx, Refund, REFUND, refund.id, _R.FAILED, **changes)
         detail: dict[str, object] = {"code": code, "amount_minor": refund.amount_minor}
         await open_case(
-            book.tx, book.scope, kind="failed_refund", subject_id=refund.id, detail=detail, as_of=book.as_of
+            book.tx, book.scope, kind="failed_refund", subject_id=refund.id, detail=detail, as_of=book.as_of, again=True
         )
         await book.story("refund_failed", refund_id=refund.id, code=code)
         await book.move_pledge(InvestmentStatus.CAPTURED)

@@ -108,7 +108,7 @@ class SettlementActivities:
             if status == "failed":
                 detail: dict[str, object] = {"settlement_id": line.settlement_id, "action": line.action, "code": code}
                 await open_case(
-                    tx, scope, kind="failed_line", subject_id=line.investment_id, detail=detail, as_of=as_of
+                    tx, scope, kind="failed_line", subject_id=line.investment_id, detail=detail, as_of=as_of, again=True
                 )
 
     async def _unknown(self, scope: Scope, line: SettlementLine, refund_id: str | None, as_of: datetime) -> _Standing:

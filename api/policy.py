@@ -78,6 +78,7 @@ POLICY: Final[dict[str, frozenset[tuple[Role, Relation]]]] = {
     "payout.check": frozenset({(ADMIN, ANY)}),
     "ledger.read": frozenset({(ADMIN, ANY)}),
     "case.list": frozenset({(ADMIN, ANY)}),
+    "case.resolve": frozenset({(ADMIN, ANY)}),
     "warning.list": frozenset({(ADMIN, ANY)}),
     "clock.read": frozenset({(ADMIN, ANY)}),
     "clock.change": frozenset({(ADMIN, ANY)}),

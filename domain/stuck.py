@@ -69,7 +69,7 @@ BLOCKED_DO: Final = {
     "payout_mismatch": "The case has both amounts: settle it with the provider; nothing is booked until it agrees.",
     "provider_balance": "Top the provider account up, then POST /v1/admin/payouts/{id}/check; or cancel the payout.",
     "provider_approval": "Approve the transfer at the provider (a one-time password, or its approval endpoint).",
-    "refund_failed": "Settle it with the payer by another way; the case names the amount.",
+    "refund_failed": "Settle it with the payer by another way, and close the case, which names the amount.",
 }
 """What a person does about a blocked reason."""
 

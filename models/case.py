@@ -1,8 +1,9 @@
 """Cases: what a person should see. Opened beside the money, by the rule that met something unexpected."""
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final, LiteralString
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
@@ -10,7 +11,7 @@ from sqlmodel import Field
 from contracts.base import Scope
 from contracts.ids import derive_id
 from infra.database import Tx
-from models.base import Scoped, insert, read_all
+from models.base import Scoped, by_id, insert, read_all
 
 
 class Case(Scoped, table=True):
@@ -28,23 +29,83 @@ class Case(Scoped, table=True):
     resolved_at: datetime | None = None
 
 
+_CLOSE = """
+update cases set status = 'resolved', resolution = %s, resolved_at = %s where id = %s and status = 'open'
+"""
+_AGAIN = """
+update cases set status = 'open', detail = %s, opened_at = %s, resolution = null, resolved_at = null
+ where id = %s and status = 'resolved'
+"""
+RETRIED: Final = "retried"
+"""The resolution of what an operator put back in the queue; every other is somebody's word that it was dealt with."""
+ABOUT_LINE: Final[LiteralString] = """
+c.kind = 'failed_line' and (c.subject_id = l.investment_id or c.subject_id in (
+    select a.reference from payment_attempts a where a.payment_id = l.payment_id))
+"""
+"""A line's case names the investment, or the payment's attempt when it is the provider that refused."""
+_RETRIED: Final[LiteralString] = f"""
+update cases c set status = 'resolved', resolution = %(retried)s, resolved_at = %(as_of)s
+  from settlement_lines l
+ where l.settlement_id = %(settlement)s and l.status = 'queued' and c.status = 'open' and ({ABOUT_LINE}
+       or c.kind = 'failed_refund' and c.subject_id in (select r.id from refunds r where r.payment_id = l.payment_id))
+"""  # noqa: S608  constant text
+_REFUND_GOES_ON = """
+update refunds set blocked_reason = null, updated_at = now() where id = %s and blocked_reason = 'refund_failed'
+"""
+_SETTLEMENT_GOES_ON: Final[LiteralString] = f"""
+update settlements s set blocked_reason = null, updated_at = now()
+ where s.blocked_reason = 'failed_lines' and s.id in (
+           select l.settlement_id from settlement_lines l join cases c on {ABOUT_LINE}
+            where l.status = 'failed' and c.id = %(case)s)
+   and not exists (
+           select from settlement_lines l join cases c on {ABOUT_LINE}
+            where l.settlement_id = s.id and l.status = 'failed' and c.status = 'open')
+"""  # noqa: S608  constant text
+
+
 async def open_case(
-    tx: Tx, scope: Scope, *, kind: str, subject_id: str, detail: dict[str, Any], as_of: datetime
+    tx: Tx, scope: Scope, *, kind: str, subject_id: str, detail: dict[str, Any], as_of: datetime, again: bool = False
 ) -> None:
-    """Open it once; the same kind about the same subject is the same case."""
+    """Open it once; the same kind about the same subject is the same case.
+
+    `again`: this is no repeated report, so a case that was closed is open again.
+    """
     row = Case(
         tenant_id=scope.tenant_id, mode=scope.mode, id=derive_id("cas", scope, kind, subject_id), kind=kind,
         subject_id=subject_id, status="open", detail=detail, opened_at=as_of,
     )  # fmt: skip
-    await insert(tx, row, or_nothing=True)
+    if not await insert(tx, row, or_nothing=True) and again:
+        await tx.execute(_AGAIN, (Jsonb(detail), as_of, row.id))
 
 
 async def resolve_case(tx: Tx, scope: Scope, *, kind: str, subject_id: str, resolution: str, as_of: datetime) -> None:
     """Close it with a word on how; closing twice keeps the first word."""
-    await tx.execute(
-        "update cases set status = 'resolved', resolution = %s, resolved_at = %s where id = %s and status = 'open'",
-        (resolution, as_of, derive_id("cas", scope, kind, subject_id)),
-    )
+    await tx.execute(_CLOSE, (resolution, as_of, derive_id("cas", scope, kind, subject_id)))
+
+
+async def resolve_by_hand(tx: Tx, case: Case, resolution: str, as_of: datetime) -> Case:
+    """Close it with somebody's words, and let go what stood still for it. The caller has checked that it may be closed.
+
+    A settlement goes on being blocked while another of its failed lines has an open case.
+    """
+    await tx.execute(_CLOSE, (resolution, as_of, case.id))
+    if case.kind == "failed_refund":
+        await tx.execute(_REFUND_GOES_ON, (case.subject_id,))
+    if case.kind == "failed_line":
+        await tx.execute(_SETTLEMENT_GOES_ON, {"case": case.id})
+    closed = await get_case(tx, case.id)
+    assert closed is not None
+    return closed
+
+
+async def resolve_retried(tx: Tx, settlement_id: str, as_of: datetime) -> None:
+    """Close the cases of a settlement's lines that were just put back in the queue: what fails again opens them again."""
+    await tx.execute(_RETRIED, {"settlement": settlement_id, "as_of": as_of, "retried": RETRIED})
+
+
+async def get_case(tx: Tx, case_id: str, *, lock: bool = False) -> Case | None:
+    """One case, held until the transaction ends if `lock`."""
+    return await by_id(tx, Case, case_id, lock=lock)
 
 
 async def open_cases(tx: Tx, limit: int) -> list[Case]:

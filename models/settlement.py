@@ -10,6 +10,7 @@ from sqlmodel import Field
 from contracts.base import Scope
 from infra.database import Tx, fetch_one
 from models.base import Scoped, by_id, read_all, update
+from models.case import ABOUT_LINE, RETRIED
 
 
 class Settlement(Scoped, table=True):
@@ -217,11 +218,14 @@ async def finish_lines(tx: Tx, settlement_id: str, numbers: Sequence[int]) -> No
 
 
 async def requeue_failed(tx: Tx, settlement_id: str) -> int:
-    """Put failed lines back in the queue, under the same numbers; returns how many."""
+    """Put failed lines back in the queue, under the same numbers; returns how many. Not those that somebody has dealt with
+    in another way: their case is closed.
+    """
     done = await tx.execute(
-        """update settlement_lines set status = 'queued', error_code = null, next_action_at = null, updated_at = now()
-           where settlement_id = %s and status = 'failed'""",
-        (settlement_id,),
+        f"""update settlement_lines l set status = 'queued', error_code = null, next_action_at = null, updated_at = now()
+             where settlement_id = %s and status = 'failed' and not exists (
+                   select from cases c where {ABOUT_LINE} and c.status = 'resolved' and c.resolution <> %s)""",  # noqa: S608
+        (settlement_id, RETRIED),
     )
     return done.rowcount
 

@@ -1,7 +1,7 @@
 """What an operator reads: open cases, and settlements with their lines."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request
 from pydantic import BaseModel
@@ -10,15 +10,16 @@ from starlette.responses import JSONResponse
 from api.auth import Principal
 from api.commands import Reply, Unit, execute
 from api.dependencies import requires
-from api.envelope import Envelope, page, success
+from api.envelope import Envelope, ShortText, StrictModel, page, success
 from api.paging import Limit
 from api.routing import api_router
 from contracts.campaign import SettlementInput
 from contracts.ids import workflow_id
 from contracts.visibility import ENTITY
+from domain.case import check_resolvable
 from domain.errors import Conflict, NotFound
 from infra.database import Database
-from models.case import open_cases
+from models.case import get_case, open_cases, resolve_by_hand, resolve_retried
 from models.settlement import (
     change_settlement,
     count_lines,
@@ -38,7 +39,16 @@ class CaseView(BaseModel):
     kind: str
     subject_id: str
     detail: dict[str, Any]
+    status: Literal["open", "resolved"]
+    resolution: str | None
     opened_at: datetime
+    resolved_at: datetime | None
+
+
+class ResolutionRequest(StrictModel):
+    """What was done about it, by a named operator."""
+
+    resolution: ShortText
 
 
 class SettlementView(BaseModel):
@@ -85,6 +95,25 @@ async def list_cases(
     async with database.transaction(principal.scope) as tx:
         rows = await open_cases(tx, limit)
     return page(request, [CaseView(**row.model_dump()) for row in rows], None)
+
+
+@router.post("/cases/{case_id}/resolve", response_model=Envelope[CaseView])
+async def resolve(
+    request: Request, case_id: str, body: ResolutionRequest, principal: Annotated[Principal, requires("case.resolve")]
+) -> JSONResponse:
+    """Close a case that nothing else closes, when it was dealt with. What stood still for it is blocked no more; its line is
+    not retried any more."""
+
+    async def handle(unit: Unit) -> Reply:
+        case = await get_case(unit.tx, case_id, lock=True)
+        if case is None:
+            raise NotFound("case")
+        check_resolvable(case.kind, case.status)
+        closed = await resolve_by_hand(unit.tx, case, body.resolution, unit.as_of)
+        await unit.audit("case.resolved", "case", case.id, kind=case.kind, resolution=body.resolution)
+        return Reply(200, CaseView(**closed.model_dump()))
+
+    return await execute(request, principal, "case.resolve", body, handle)
 
 
 @router.get("/campaigns/{campaign_id}/settlements", response_model=Envelope[list[SettlementView]])
@@ -141,7 +170,8 @@ async def retry_failed_lines(
             raise NotFound("settlement")
         requeued = await requeue_failed(unit.tx, settlement_id)
         if requeued == 0:
-            raise Conflict("nothing_to_retry", "The settlement has no failed lines.")
+            raise Conflict("nothing_to_retry", "The settlement has no failed lines that are still to be dealt with.")
+        await resolve_retried(unit.tx, settlement_id, unit.as_of)
         await change_settlement(unit.tx, settlement_id, status="running", next_action_at=None)
         await unit.audit("settlement.retried", "settlement", settlement_id, lines=requeued)
         await unit.signal_with_start(

@@ -10,8 +10,9 @@ from activities.gateways.protocols import PaymentFact, RailAnswer, RailNotSent, 
 from activities.settlements import is_covered
 from contracts.base import Scope
 from infra.database import Database
+from models.case import get_case, resolve_by_hand, resolve_retried
 from models.refund_reconciliation import wrong_credits
-from models.settlement import get_settlement
+from models.settlement import get_settlement, requeue_failed
 from tests.fixtures.pledges import NGN, NOW
 from tests.fixtures.postgres import role_url
 from tests.fixtures.settling import Settling
@@ -83,6 +84,28 @@ async def test_a_refusal_fails_its_line_alone(made: Made) -> None:
     assert (progress.open, progress.done, progress.failed) == (0, 2, 1)
     assert [each.pledge(n) for n in range(3)] == ["failed", "captured", "captured"]
     assert each.cards.calls.count(("capture", each.provider_id(0))) == 1, "the record of it is the answer"
+
+
+async def test_a_retry_leaves_out_what_was_dealt_with_by_another_way(made: Made) -> None:
+    """Somebody has paid it: put back, its money would go out twice."""
+    each = await settling(made, ("stripe", "stripe"), "capture")
+    for number in range(2):
+        each.cards.planned["capture", each.provider_id(number)] = RailRejected("card_declined")
+    await each.run()
+    cases = "select c.id from cases c join payment_attempts a on a.reference = c.subject_id where a.payment_id = %s"
+    by_hand, other = (str(each.sql(cases, pledge.payment_id)[0][0]) for pledge in each.pledges)
+    async with each.db.transaction(each.scope) as tx:
+        case = await get_case(tx, by_hand)
+        assert case is not None
+        await resolve_by_hand(tx, case, "Paid in cash.", NOW)
+        assert await requeue_failed(tx, each.settlement) == 1
+        await resolve_retried(tx, each.settlement, NOW)
+    assert [each.line(n)[0] for n in range(2)] == ["failed", "queued"]
+    told = "select status, resolution from cases where id = %s"
+    assert [each.sql(told, id)[0] for id in (by_hand, other)] == [
+        ("resolved", "Paid in cash."),
+        ("resolved", "retried"),
+    ]
 
 
 async def test_what_was_not_sent_waits(made: Made) -> None:

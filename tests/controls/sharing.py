@@ -305,6 +305,13 @@ CHUNKS: Final = (
         (Edit("activities/settlements.py", "if settlement.blocked_reason == NOT_COVERED:", "if False:"),),
         (f"{_CHUNKS}test_refunds_that_are_not_covered_wait_and_say_so",),
     ),
+    Guard(
+        "dealt with by another way",
+        "A2",
+        "a line whose case was closed by hand is retried with the others",
+        (Edit("models/settlement.py", "and c.status = 'resolved'", "and c.status = 'never'"),),
+        (f"{_CHUNKS}test_a_retry_leaves_out_what_was_dealt_with_by_another_way",),
+    ),
 )
 
 PAGES: Final = (

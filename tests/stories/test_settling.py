@@ -41,7 +41,11 @@ async def a_failed_capture_above_the_floor(world: Stage) -> None:
     await world.mailed(bem, "did not go through")
     settlement = (await world.admin.get(f"/v1/admin/campaigns/{campaign}/settlements"))[0]
     assert (settlement["done"], settlement["failed"], settlement["open"]) == (1, 1, 0)
-    assert [case["kind"] for case in await world.admin.get("/v1/admin/cases")] == ["failed_line"]
+    [case] = await world.admin.get("/v1/admin/cases")
+    assert (case["kind"], settlement["blocked_reason"]) == ("failed_line", "failed_lines")
+    await world.admin.post(f"/v1/admin/cases/{case['id']}/resolve", {"resolution": "Told to pledge anew."})
+    [settlement] = await world.admin.get(f"/v1/admin/campaigns/{campaign}/settlements")
+    assert (settlement["failed"], settlement["blocked_reason"]) == (1, None)
 
 
 @STORIES.tell

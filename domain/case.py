@@ -1,0 +1,16 @@
+"""Cases: facts that a person should see. Most close with the money they are about; a few by whoever dealt with them."""
+
+from typing import Final
+
+from domain.errors import Conflict
+
+BY_HAND: Final = frozenset({"failed_line", "failed_refund", "late_payout"})
+"""A provider has said its last word, so nothing else will close them."""
+
+
+def check_resolvable(kind: str, status: str) -> None:
+    """Refuse to close by hand what closes by itself, or is closed. Raises Conflict `case_closes_itself`, `case_resolved`."""
+    if kind not in BY_HAND:
+        raise Conflict("case_closes_itself", "This kind of case closes when the money it is about is settled.")
+    if status != "open":
+        raise Conflict("case_resolved", "The case is closed already.")
