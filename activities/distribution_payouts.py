@@ -28,11 +28,11 @@ from activities.gateways.protocols import (
     RailNotSent,
     RailUnknown,
 )
-from activities.payout_steps import PayoutSteps, as_asked, payout_effect, send_order
+from activities.payout_steps import PayoutSteps, as_asked, payout_effect, send_order, tell_pending
 from activities.rails import Rails
 from contracts.distribution import DistributionRange, DistributionTask
 from domain.payment import next_check
-from domain.payout import PayoutStatus
+from domain.payout import PENDING_CHECKS, PayoutStatus
 from infra.database import Database, Tx
 from infra.turns import in_turns
 from models import distribution_payouts as rows
@@ -188,9 +188,13 @@ class DistributionPayoutActivities:
         await self._effects.record(tx, chunk.settled)
         await rows.name_payouts(tx, chunk.named)
         await rows.succeed_payouts(tx, scope, [each for each in chunk.sent if each.id in held], chunk.fees, as_of)
+        late = [each for each in chunk.pending if each.checks >= PENDING_CHECKS and each.id in held]
+        soon = [each for each in chunk.pending if each.checks < PENDING_CHECKS]
+        for payout in late:
+            await tell_pending(tx, scope, payout, as_of)
         moves: list[tuple[list[Payout], PayoutStatus, str | None]] = [
-            (chunk.pending, _P.PENDING, None), (chunk.unknown, _P.UNKNOWN, None), (chunk.unsent, _P.APPROVED, None),
-            (chunk.short, _P.APPROVED, "provider_balance"),
+            (soon, _P.PENDING, None), (late, _P.PENDING, "payout_pending"), (chunk.unknown, _P.UNKNOWN, None),
+            (chunk.unsent, _P.APPROVED, None), (chunk.short, _P.APPROVED, "provider_balance"),
         ]  # fmt: skip
         for payouts, target, blocked in moves:
             ours = [each for each in payouts if each.id in held]

@@ -29,7 +29,7 @@ from domain.beneficiary import BeneficiaryStatus
 from domain.errors import NotFound
 from domain.money import Money
 from domain.payment import GIVE_UP_CHECKS, matches_request, next_check
-from domain.payout import LOOKED_UP, PAYOUT, PayoutStatus
+from domain.payout import LOOKED_UP, PAYOUT, PENDING_CHECKS, PayoutStatus
 from domain.payout_postings import payout_fee, payout_key, payout_returned, payout_sent
 from infra.database import Database, Tx
 from models import ledger, timeline
@@ -143,7 +143,7 @@ class PayoutSteps:
                 charged = Money(fee, payout.currency)
                 await ledger.post(tx, payout_fee(payout.id, provider=payout.provider, fee=charged, as_of=as_of))
             await self._move(tx, scope, payout, _P.SUCCEEDED, as_of, fee_minor=fee)
-            await close_cases(tx, scope, payout, "sent", as_of)
+            await close_cases(tx, [payout.id], "sent", as_of)
             if told:
                 await _tell(tx, scope, payout, "payout_sent", as_of)
         return _progress(payout)
@@ -216,6 +216,9 @@ class PayoutSteps:
             blocked = "payout_unknown"
             detail: dict[str, Any] = {"reference": payout.reference, "checks": checks}
             await open_case(tx, scope, kind="unknown_outcome", subject_id=payout.id, detail=detail, as_of=as_of)
+        if status is _P.PENDING and checks > PENDING_CHECKS and blocked in (None, "payout_pending"):
+            blocked = "payout_pending"
+            await tell_pending(tx, scope, payout, as_of)
         changes: dict[str, Any] = {"next_action_at": at, "checks": checks, "blocked_reason": blocked}
         if payout.status is status:
             await change_payout(tx, payout.id, **changes)
@@ -235,6 +238,12 @@ class PayoutSteps:
         if told:
             code = changes.get("error_code") or changes.get("blocked_reason")
             await timeline.record(tx, scope, [payout.id], f"payout_{status}", as_of, {"code": code} if code else {})
+
+
+async def tell_pending(tx: Tx, scope: Scope, payout: Payout, as_of: datetime) -> None:
+    """A person should ask the provider what it is waiting for."""
+    detail: dict[str, Any] = {"reference": payout.reference, "amount_minor": payout.amount_minor}
+    await open_case(tx, scope, kind="payout_pending", subject_id=payout.id, detail=detail, as_of=as_of)
 
 
 async def send_order(rail: PayoutRail, order: PayoutOrder) -> PayoutAnswer:

@@ -19,6 +19,10 @@ APPROVAL_WINDOW: Final = timedelta(hours=24)
 """What left the same account within it counts for the approval, so that an amount cut in pieces is still that amount."""
 
 
+PENDING_CHECKS: Final = 19
+"""So many look-ups (`domain.payment.next_check`) are three days: a transfer that is pending for longer is for a person to see."""
+
+
 class PayoutStatus(StrEnum):
     """A payout's state, as it is on the wire."""
 

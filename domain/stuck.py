@@ -66,6 +66,7 @@ BLOCKED_DO: Final = {
     "unpaid_lines": "Read the lines, mend the cause, then POST /v1/admin/distributions/{id}/retry, or close the run.",
     "ledger_differs": "Run `chama audit`: the run's lines and the ledger disagree. Pay nothing until a developer has looked.",
     "payout_unknown": "Ask the provider about the reference, then POST /v1/admin/payouts/{id}/check: it is looked up again.",
+    "payout_pending": "Ask the provider what the transfer with that reference waits for: it is looked up twice a day.",
     "payout_mismatch": "The case has both amounts: settle it with the provider; nothing is booked until it agrees.",
     "provider_balance": "Top the provider account up, then POST /v1/admin/payouts/{id}/check; or cancel the payout.",
     "provider_approval": "Approve the transfer at the provider (a one-time password, or its approval endpoint).",

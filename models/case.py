@@ -1,5 +1,6 @@
 """Cases: what a person should see. Opened beside the money, by the rule that met something unexpected."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar, Final, LiteralString
 
@@ -81,6 +82,17 @@ async def open_case(
 async def resolve_case(tx: Tx, scope: Scope, *, kind: str, subject_id: str, resolution: str, as_of: datetime) -> None:
     """Close it with a word on how; closing twice keeps the first word."""
     await tx.execute(_CLOSE, (resolution, as_of, derive_id("cas", scope, kind, subject_id)))
+
+
+async def resolve_about(
+    tx: Tx, subject_ids: Sequence[str], kinds: Sequence[str], resolution: str, as_of: datetime
+) -> None:
+    """Close whatever is open of these kinds about any of the subjects."""
+    await tx.execute(
+        """update cases set status = 'resolved', resolution = %s, resolved_at = %s
+            where status = 'open' and kind = any(%s) and subject_id = any(%s)""",
+        (resolution, as_of, list(kinds), list(subject_ids)),
+    )
 
 
 async def resolve_by_hand(tx: Tx, case: Case, resolution: str, as_of: datetime) -> Case:

@@ -21,7 +21,7 @@ from models import ledger, timeline
 from models.base import read_all
 from models.distribution import Distribution
 from models.distribution_lines import fail_line
-from models.payout import Payout
+from models.payout import Payout, close_cases
 
 REASON: Final = "distribution"
 """In `payouts.reason`; `subject_id` is the run, `owner_id` the line's holder."""
@@ -241,6 +241,7 @@ async def succeed_payouts(
         (ids, [fees.get(each, 0) for each in ids], list(map(str, PAYOUT.sources(PayoutStatus.SUCCEEDED)))),
     )
     await timeline.record(tx, scope, ids, "payout_succeeded", as_of)
+    await close_cases(tx, ids, "sent", as_of)
     postings = [payout_sent(each, as_of=as_of) for each in ids]
     postings += [
         payout_fee(each.id, provider=each.provider, fee=Money(fees[each.id], each.currency), as_of=as_of)

@@ -1,5 +1,6 @@
 """Payouts: money out of any ledger account to a verified beneficiary, reserved in the ledger before anything else happens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final
@@ -16,9 +17,9 @@ from infra.database import Tx
 from models import ledger, timeline
 from models.base import Scoped, by_id, insert, move, newest_first, update
 from models.beneficiary import BeneficiaryRow
-from models.case import resolve_case
+from models.case import resolve_about
 
-_CASES: Final = ("unknown_outcome", "provider_balance", "payout_mismatch")
+_CASES: Final = ("unknown_outcome", "provider_balance", "payout_mismatch", "payout_pending")
 
 
 class Payout(Scoped, table=True):
@@ -137,16 +138,15 @@ async def release_payout(
     if not await move(tx, Payout, PAYOUT, payout.id, status, next_action_at=None, blocked_reason=None, **changes):
         return False
     await ledger.post(tx, payout_released(payout.id, as_of=as_of))
-    await close_cases(tx, scope, payout, f"not sent: {status}", as_of)
+    await close_cases(tx, [payout.id], f"not sent: {status}", as_of)
     code = changes.get("error_code")
     await timeline.record(tx, scope, [payout.id], f"payout_{status}", as_of, {"code": code} if code else {})
     return True
 
 
-async def close_cases(tx: Tx, scope: Scope, payout: Payout, resolution: str, as_of: datetime) -> None:
-    """Whatever was opened about the payout is settled."""
-    for kind in _CASES:
-        await resolve_case(tx, scope, kind=kind, subject_id=payout.id, resolution=resolution, as_of=as_of)
+async def close_cases(tx: Tx, payout_ids: Sequence[str], resolution: str, as_of: datetime) -> None:
+    """Whatever was opened about the payouts is settled."""
+    await resolve_about(tx, payout_ids, _CASES, resolution, as_of)
 
 
 async def get_payout(tx: Tx, payout_id: str, *, lock: bool = False) -> Payout | None:

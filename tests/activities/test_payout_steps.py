@@ -8,6 +8,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from activities.bulk_effects import BulkEffects
+from activities.distribution_payouts import DistributionPayoutActivities
 from activities.effects import Effects
 from activities.gateways.protocols import (
     INSUFFICIENT_BALANCE,
@@ -21,15 +23,18 @@ from activities.gateways.protocols import (
 from activities.gateways.registry import PAYOUT_CAPABILITIES
 from activities.payout_steps import PayoutSteps
 from contracts.base import Scope
+from contracts.distribution import DistributionTask
 from domain import accounts
 from domain.beneficiary import BeneficiaryStatus
 from domain.errors import NotFound
 from domain.money import Money
+from domain.payout import PENDING_CHECKS
 from infra.database import Database, Tx
 from models import ledger
 from models.base import insert
 from models.beneficiary import BeneficiaryRow, get_beneficiary
 from models.case import open_cases
+from models.distribution import Distribution
 from models.payout import Payout, PayoutRequest, get_payout, reserve_payout
 from tests.fixtures.api import set_scope
 
@@ -184,6 +189,34 @@ async def test_an_unknown_outcome_is_not_sent_again(till: Till) -> None:
     assert len(till.provider.started) == 1
     assert (await till.row()).checks == 5
     assert await till.balances() == (WALLET - AMOUNT, 0, 0), "the hold stands"
+
+
+async def test_what_is_pending_for_days_is_a_case_until_its_end(till: Till) -> None:
+    till.provider.start, till.provider.looks = F.PENDING, [F.PENDING]
+    assert await till.advance(PENDING_CHECKS) == "pending"
+    assert ((await till.row()).blocked_reason, await till.cases()) == (None, [])
+    assert await till.advance(2) == "pending"
+    assert ((await till.row()).blocked_reason, await till.cases()) == ("payout_pending", ["payout_pending"])
+    till.provider.looks = [F.SUCCEEDED]
+    assert await till.advance() == "succeeded"
+    assert ((await till.row()).blocked_reason, await till.cases()) == (None, [])
+
+
+async def test_the_providers_list_is_as_good_as_a_look_up(till: Till) -> None:
+    """Of a run's many payouts the list is read: what is on it as pending for days is a case, and closes with its end."""
+    till.provider.start = F.PENDING
+    await till.advance(PENDING_CHECKS)
+    row = await till.row()
+    run = Distribution.model_construct(id=row.subject_id)
+    task = DistributionTask(scope=till.scope, distribution_id=row.subject_id, as_of=NOW)
+    effects = Effects(till.database)
+    steps = PayoutSteps(till.database, till.provider, effects)  # type: ignore[arg-type]
+    outside = DistributionPayoutActivities(till.database, till.provider, BulkEffects(till.database), steps)  # type: ignore[arg-type]
+    assert await outside._apply(task, run, [answer(F.PENDING, reference=row.reference)]) == 0, "it was not due"
+    assert ((await till.row()).blocked_reason, await till.cases()) == ("payout_pending", ["payout_pending"])
+    await outside._apply(task, run, [answer(F.SUCCEEDED, reference=row.reference)])
+    assert ((await till.row()).status, await till.cases()) == ("succeeded", [])
+    assert (await till.balances())[0] == WALLET - AMOUNT
 
 
 async def test_after_the_grace_it_is_sent_under_the_same_reference(till: Till, owner_url: str) -> None:

@@ -42,7 +42,8 @@ async def test_it_is_closed_once_and_audited(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["unknown_outcome", "late_success", "amount_mismatch", "payout_mismatch", "provider_balance"]
+    "kind",
+    ["unknown_outcome", "late_success", "amount_mismatch", "payout_mismatch", "provider_balance", "payout_pending"],
 )
 async def test_what_closes_by_itself_is_not_closed_by_hand(edge: Edge, kind: str) -> None:
     """An unknown outcome is ruled on; money that came too late goes back first."""

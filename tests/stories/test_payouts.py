@@ -180,6 +180,20 @@ async def a_transfer_that_waits_for_somebody_says_so(world: Stage) -> None:
 
 
 @STORIES.tell
+async def on_its_way_for_days_it_is_put_before_a_person(world: Stage) -> None:
+    """Nothing is known to be wrong, and nothing is done about it; but somebody should ask."""
+    ada = await saver(world, PENDING)
+    made = await ada.withdraw()
+    await ada.until(made, "pending")
+    await forward(await world.temporal(), made["workflow_id"], timedelta(days=5))
+    await ada.until_blocked(made, "payout_pending")
+    assert ("payout_pending", "open", None) in await world.cases()
+    await settle_transfer(world, made, "succeeded")
+    assert (await ada.until(made, "succeeded"))["blocked_reason"] is None
+    assert [case[:2] for case in await world.cases()] == [("payout_pending", "resolved")]
+
+
+@STORIES.tell
 async def another_amount_is_never_booked(world: Stage) -> None:
     """Until the provider agrees about what was asked."""
     ada = await saver(world, PENDING)
