@@ -39,28 +39,32 @@ update cases set status = 'open', detail = %s, opened_at = %s, resolution = null
 """
 RETRIED: Final = "retried"
 """The resolution of what an operator put back in the queue; every other is somebody's word that it was dealt with."""
-ABOUT_LINE: Final[LiteralString] = """
-c.kind = 'failed_line' and (c.subject_id = l.investment_id or c.subject_id in (
-    select a.reference from payment_attempts a where a.payment_id = l.payment_id))
+_SUBJECTS: Final[LiteralString] = """
+select l.investment_id from settlement_lines l where l.settlement_id = %(settlement)s and l.status = %(lines)s
+union all
+select a.reference from settlement_lines l join payment_attempts a on a.payment_id = l.payment_id
+ where l.settlement_id = %(settlement)s and l.status = %(lines)s
 """
-"""A line's case names the investment, or the payment's attempt when it is the provider that refused."""
+"""What the cases of a settlement's lines are about: the investment, or the payment's attempt when the provider refused."""
 _RETRIED: Final[LiteralString] = f"""
-update cases c set status = 'resolved', resolution = %(retried)s, resolved_at = %(as_of)s
-  from settlement_lines l
- where l.settlement_id = %(settlement)s and l.status = 'queued' and c.status = 'open' and ({ABOUT_LINE}
-       or c.kind = 'failed_refund' and c.subject_id in (select r.id from refunds r where r.payment_id = l.payment_id))
+update cases set status = 'resolved', resolution = %(retried)s, resolved_at = %(as_of)s
+ where status = 'open' and (kind = 'failed_line' and subject_id in ({_SUBJECTS})
+    or kind = 'failed_refund' and subject_id in (
+           select r.id from settlement_lines l join refunds r on r.payment_id = l.payment_id
+            where l.settlement_id = %(settlement)s and l.status = %(lines)s))
 """  # noqa: S608  constant text
 _REFUND_GOES_ON = """
 update refunds set blocked_reason = null, updated_at = now() where id = %s and blocked_reason = 'refund_failed'
 """
+_SETTLEMENTS_OF = """
+select distinct settlement_id from settlement_lines
+ where status = 'failed' and (investment_id = %(subject)s
+       or payment_id = (select payment_id from payment_attempts where reference = %(subject)s))
+"""
 _SETTLEMENT_GOES_ON: Final[LiteralString] = f"""
-update settlements s set blocked_reason = null, updated_at = now()
- where s.blocked_reason = 'failed_lines' and s.id in (
-           select l.settlement_id from settlement_lines l join cases c on {ABOUT_LINE}
-            where l.status = 'failed' and c.id = %(case)s)
-   and not exists (
-           select from settlement_lines l join cases c on {ABOUT_LINE}
-            where l.settlement_id = s.id and l.status = 'failed' and c.status = 'open')
+update settlements set blocked_reason = null, updated_at = now()
+ where id = %(settlement)s and blocked_reason = 'failed_lines' and not exists (
+       select from cases where kind = 'failed_line' and status = 'open' and subject_id in ({_SUBJECTS}))
 """  # noqa: S608  constant text
 
 
@@ -104,7 +108,9 @@ async def resolve_by_hand(tx: Tx, case: Case, resolution: str, as_of: datetime) 
     if case.kind == "failed_refund":
         await tx.execute(_REFUND_GOES_ON, (case.subject_id,))
     if case.kind == "failed_line":
-        await tx.execute(_SETTLEMENT_GOES_ON, {"case": case.id})
+        found = await (await tx.execute(_SETTLEMENTS_OF, {"subject": case.subject_id})).fetchall()
+        for row in found:
+            await tx.execute(_SETTLEMENT_GOES_ON, {"settlement": row["settlement_id"], "lines": "failed"})
     closed = await get_case(tx, case.id)
     assert closed is not None
     return closed
@@ -112,7 +118,8 @@ async def resolve_by_hand(tx: Tx, case: Case, resolution: str, as_of: datetime) 
 
 async def resolve_retried(tx: Tx, settlement_id: str, as_of: datetime) -> None:
     """Close the cases of a settlement's lines that were just put back in the queue: what fails again opens them again."""
-    await tx.execute(_RETRIED, {"settlement": settlement_id, "as_of": as_of, "retried": RETRIED})
+    values = {"settlement": settlement_id, "lines": "queued", "as_of": as_of, "retried": RETRIED}
+    await tx.execute(_RETRIED, values)
 
 
 async def get_case(tx: Tx, case_id: str, *, lock: bool = False) -> Case | None:

@@ -10,7 +10,7 @@ from sqlmodel import Field
 from contracts.base import Scope
 from infra.database import Tx, fetch_one
 from models.base import Scoped, by_id, read_all, update
-from models.case import ABOUT_LINE, RETRIED
+from models.case import RETRIED
 
 
 class Settlement(Scoped, table=True):
@@ -222,10 +222,14 @@ async def requeue_failed(tx: Tx, settlement_id: str) -> int:
     in another way: their case is closed.
     """
     done = await tx.execute(
-        f"""update settlement_lines l set status = 'queued', error_code = null, next_action_at = null, updated_at = now()
-             where settlement_id = %s and status = 'failed' and not exists (
-                   select from cases c where {ABOUT_LINE} and c.status = 'resolved' and c.resolution <> %s)""",  # noqa: S608
-        (settlement_id, RETRIED),
+        """with dealt_with as materialized (
+               select subject_id from cases where kind = 'failed_line' and status = 'resolved' and resolution <> %s)
+           update settlement_lines set status = 'queued', error_code = null, next_action_at = null, updated_at = now()
+            where settlement_id = %s and status = 'failed'
+              and investment_id not in (select subject_id from dealt_with)
+              and payment_id not in (
+                  select a.payment_id from payment_attempts a join dealt_with d on d.subject_id = a.reference)""",
+        (RETRIED, settlement_id),
     )
     return done.rowcount
 
