@@ -55,6 +55,24 @@ def test_what_people_write_is_no_card_number(text: str) -> None:
     assert not holds_card_number(text)
 
 
+IDS = [
+    "ben_4884427761625f14bbb3b811757e87a9",
+    "usr_4242424242424242abcdefabcdefabcd",
+    "cmp_abcdefab4222222222222abcdefabcde",
+]
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_an_id_of_ours_is_no_card_number(name: str) -> None:
+    """Chance puts one among the hex digits of a few ids, and whoever owns one must still be able to use it."""
+    for around in ("{}", "see {}, please", "https://chama.test/v1/x/{}/y", "{} {}"):
+        assert not holds_card_number(around.format(name, name))
+    digits = name.partition("_")[2]
+    for no_id in (digits, f"x{name}x", f"{name}0", f"_{name}", name.upper(), name.replace("_", "-"), name[:-1]):
+        assert holds_card_number(no_id), no_id
+    assert holds_card_number(f"{name} 4242 4242 4242 4242")
+
+
 def test_texts_of_nothing_but_digits_are_read_too() -> None:
     for text in ("9 " * 10_000, "4" * 20_000, "4444 " * 4_000):
         assert not holds_card_number(text)
