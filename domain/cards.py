@@ -27,17 +27,20 @@ _ISSUED: Final = re.compile(
 _DIGITS: Final = re.compile(r"\d+")
 _GAP: Final = re.compile(r"[\s._/\-\u00ad\u200b-\u200f\u2010-\u2015\u2060\u2212\ufeff\uff0d]{1,3}")
 """What may stand within one number; anything else, or more of it, and two numbers stand beside each other."""
-_ID: Final = re.compile(r"(?<![A-Za-z0-9_])[a-z]{2,9}_[0-9a-f]{32}(?![A-Za-z0-9_])")
-"""An id of ours (`contracts.ids`). Chance puts a card number among the digits of one in two thousand."""
+_RANDOM: Final = re.compile(
+    r"(?<![a-z0-9])([0-9a-f]{32,}|[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})(?![a-z0-9])",
+    re.IGNORECASE,
+)
+"""128 bits or more in hexadecimal, or a UUID: our ids, keys, digests. Chance puts a card number into one of two thousand."""
 
 
 def holds_card_number(text: str) -> bool:
     """Whether a card number stands anywhere in `text`: an issued range, the right length and a valid check digit.
 
-    Digits of any script, together or in groups with blanks, dashes, dots or invisible characters between them. Ids of
-    ours are left out: a request must be able to name any of them.
+    Digits of any script, together or in groups with blanks, dashes, dots or invisible characters between them. Long
+    hexadecimal tokens are left out: a request must be able to name any id.
     """
-    return any(_is_card_number(digits) for groups in _runs(_ID.sub("id", text)) for digits in _joined(groups))
+    return any(_is_card_number(digits) for groups in _runs(_RANDOM.sub("id", text)) for digits in _joined(groups))
 
 
 def _is_card_number(digits: str) -> bool:

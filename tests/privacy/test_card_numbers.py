@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
+from pydantic import SecretStr
 
 from api.main import create_app
+from cli.seed import admin_password
+from domain.cards import holds_card_number
 from tests.fixtures.api import assert_problem, edge_settings, no_temporal
 
 CARDS = ("4242424242424242", "5555 5555 5555 4444", "3782-822463-10005")
@@ -46,3 +49,14 @@ async def test_an_id_with_a_card_number_among_its_digits_can_be_named() -> None:
         for beneficiary in ("ben_4884427761625f14bbb3b811757e87a9", "ben_aaaa4242424242424242bbbbbbbbbbbb"):
             answer = await http.post("/v1/payouts", json={"beneficiary_id": beneficiary})
             assert_problem(answer, 401, "invalid_token")  # past the reading of the body
+
+
+def test_the_demo_administrator_can_always_log_in() -> None:
+    """The derived password is a text of a request too."""
+    settings = edge_settings("postgresql://x:y@127.0.0.1/z").model_copy(
+        update={"vault_key": SecretStr("a key, always the same")}
+    )
+    passwords = [admin_password(settings, f"t-{number}") for number in range(20_000)]
+    assert not any(map(holds_card_number, passwords))
+    assert len(set(passwords)) == 20_000
+    assert any(not set(each) & set("0123456789") for each in passwords)
