@@ -29,7 +29,7 @@ chaos: $(STAMP) ## Kill, break and delay everything while people invest, then co
 	@$(BIN)/chama chaos --flows $(FLOWS) --seeds $(SEEDS) --stories "$(STORIES)"
 
 test: lint ## Format, lint, types, import rule and every test
-	$(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --no-loadscope-reorder
 
 bench: $(STAMP) ## Measure us beside the bare thing, side by side, and write var/bench.json
 	$(BIN)/python -m benchmarks.run

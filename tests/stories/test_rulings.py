@@ -25,7 +25,7 @@ async def _unknown_for_long(world: Stage, person: Person, made: Json) -> None:
     await world.event(person, made, "outcome_unknown")
     await world.forward(made["payment_id"], hours=30)
     seen = await world.until_true(
-        lambda: world.investment(person, made), lambda s: s["blocked_reason"] == "unknown_outcome", "it is visible", 30
+        lambda: world.investment(person, made), lambda s: s["blocked_reason"] == "unknown_outcome", "it is visible"
     )
     assert events(seen).count("outcome_unknown") == 1, "told once, not at every look-up"
     assert ("unknown_outcome", "open", None) in await world.cases()
