@@ -28,7 +28,7 @@ _DIGITS: Final = re.compile(r"\d+")
 _GAP: Final = re.compile(r"[\s._/\-\u00ad\u200b-\u200f\u2010-\u2015\u2060\u2212\ufeff\uff0d]{1,3}")
 """What may stand within one number; anything else, or more of it, and two numbers stand beside each other."""
 _RANDOM: Final = re.compile(
-    r"(?<![a-z0-9])([0-9a-f]{32,}|[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})(?![a-z0-9])",
+    r"(?<![a-z0-9])(?!\d{12,19}d\d{4})([0-9a-f]{32,}|[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})(?![a-z0-9])",
     re.IGNORECASE,
 )
 """128 bits or more in hexadecimal, or a UUID: our ids, keys, digests. Chance puts a card number into one of two thousand."""

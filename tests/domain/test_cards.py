@@ -79,6 +79,8 @@ def test_a_card_number_in_a_random_token_is_chance(token: str) -> None:
         "usr_4242424242424242abcdefabcdefabcg",
         "xcafe4242424242424242cafe4242424242424242",
         "4242424242424242feb2027",
+        "4242424242424242D25122011234567890123F",  # what the magnetic stripe holds (ISO/IEC 7813, track 2)
+        ";4242424242424242d2512201123456789012",
         "42424242-4242-4242-cbcd-def012345678",  # neither version nor variant of a UUID
     ],
 )
