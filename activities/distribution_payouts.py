@@ -188,8 +188,8 @@ class DistributionPayoutActivities:
         await self._effects.record(tx, chunk.settled)
         await rows.name_payouts(tx, chunk.named)
         await rows.succeed_payouts(tx, scope, [each for each in chunk.sent if each.id in held], chunk.fees, as_of)
-        late = [each for each in chunk.pending if each.checks >= PENDING_CHECKS and each.id in held]
-        soon = [each for each in chunk.pending if each.checks < PENDING_CHECKS]
+        late = [each for each in chunk.pending if each.looked_up >= PENDING_CHECKS and each.id in held]
+        soon = [each for each in chunk.pending if each.looked_up < PENDING_CHECKS]
         for payout in late:
             await tell_pending(tx, scope, payout, as_of)
         moves: list[tuple[list[Payout], PayoutStatus, str | None]] = [
@@ -198,7 +198,8 @@ class DistributionPayoutActivities:
         ]  # fmt: skip
         for payouts, target, blocked in moves:
             ours = [each for each in payouts if each.id in held]
-            again = as_of + next_check(min((each.checks for each in ours), default=0), unknown=True)
+            looked = [each.checks if target is _P.APPROVED else each.looked_up for each in ours]
+            again = as_of + next_check(min(looked, default=0), unknown=True)
             for news in (True, False):
                 ids = [each.id for each in ours if (each.status is not target) is news]
                 told = f"payout_{target}" if news and target is not _P.APPROVED else None

@@ -143,7 +143,7 @@ class PayoutSteps:
                 charged = Money(fee, payout.currency)
                 await ledger.post(tx, payout_fee(payout.id, provider=payout.provider, fee=charged, as_of=as_of))
             await self._move(tx, scope, payout, _P.SUCCEEDED, as_of, fee_minor=fee)
-            await close_cases(tx, [payout.id], "sent", as_of)
+            await close_cases(tx, scope, [payout.id], "sent", as_of)
             if told:
                 await _tell(tx, scope, payout, "payout_sent", as_of)
         return _progress(payout)
@@ -211,7 +211,8 @@ class PayoutSteps:
     async def _wait_in(
         self, tx: Tx, scope: Scope, payout: Payout, as_of: datetime, status: PayoutStatus, *, blocked: str | None
     ) -> PayoutProgress:
-        at, checks = as_of + next_check(payout.checks, unknown=True), payout.checks + 1
+        looked = payout.looked_up if status is not _P.APPROVED else payout.checks
+        at, checks = as_of + next_check(looked, unknown=True), looked + 1
         if status is _P.UNKNOWN and checks > GIVE_UP_CHECKS:
             blocked = "payout_unknown"
             detail: dict[str, Any] = {"reference": payout.reference, "checks": checks}

@@ -164,10 +164,11 @@ class SettlementActivities:
     async def settlement_progress(self, task: SettlementTask) -> SettlementProgress:
         """Count what is left, and record it for operators and the campaign."""
         async with translated(), self._db.transaction(task.scope) as tx:
-            counts = await count_lines(tx, task.settlement_id)
-            settlement = await get_settlement(tx, task.settlement_id)
+            # Held before the count: whoever deals with a failed line meanwhile holds it, too.
+            settlement = await get_settlement(tx, task.settlement_id, lock=True)
             assert settlement is not None
-            blocked = "failed_lines" if counts.failed and not counts.open else None
+            counts = await count_lines(tx, task.settlement_id)
+            blocked = "failed_lines" if counts.unsettled and not counts.open else None
             if settlement.blocked_reason == NOT_COVERED and counts.open:
                 blocked = NOT_COVERED
             at = (counts.next_action_at or task.as_of) if counts.open else None

@@ -205,11 +205,16 @@ async def move_payouts(
     """
     if not ids:
         return
+    sent = target in (
+        PayoutStatus.PENDING,
+        PayoutStatus.UNKNOWN,
+    )  # from now on its look-ups count, see Payout.looked_up
     await tx.execute(
         """update payouts set status = %s, next_action_at = %s, blocked_reason = %s, updated_at = now(),
-                  checks = checks + (%s::timestamptz is not null)::int
+                  checks = case when %s and status not in ('unknown', 'pending') then 0 else checks end
+                         + (%s::timestamptz is not null)::int
             where id = any(%s) and status = any(%s)""",
-        (str(target), next_at, blocked, next_at, list(ids), [str(target), *map(str, PAYOUT.sources(target))]),
+        (str(target), next_at, blocked, sent, next_at, list(ids), [str(target), *map(str, PAYOUT.sources(target))]),
     )
     if told:
         await timeline.record(tx, scope, ids, told, as_of)
@@ -241,7 +246,7 @@ async def succeed_payouts(
         (ids, [fees.get(each, 0) for each in ids], list(map(str, PAYOUT.sources(PayoutStatus.SUCCEEDED)))),
     )
     await timeline.record(tx, scope, ids, "payout_succeeded", as_of)
-    await close_cases(tx, ids, "sent", as_of)
+    await close_cases(tx, scope, ids, "sent", as_of)
     postings = [payout_sent(each, as_of=as_of) for each in ids]
     postings += [
         payout_fee(each.id, provider=each.provider, fee=Money(fees[each.id], each.currency), as_of=as_of)

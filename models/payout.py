@@ -66,6 +66,11 @@ class Payout(Scoped, table=True):
         """Whether nothing more is to be done by itself."""
         return self.status in ENDED
 
+    @property
+    def looked_up(self) -> int:
+        """How often it was looked up since it was sent: `checks` also counts the times it waited for that."""
+        return self.checks if self.status in (PayoutStatus.PENDING, PayoutStatus.UNKNOWN) else 0
+
 
 @dataclass(frozen=True)
 class PayoutRequest:
@@ -138,15 +143,15 @@ async def release_payout(
     if not await move(tx, Payout, PAYOUT, payout.id, status, next_action_at=None, blocked_reason=None, **changes):
         return False
     await ledger.post(tx, payout_released(payout.id, as_of=as_of))
-    await close_cases(tx, [payout.id], f"not sent: {status}", as_of)
+    await close_cases(tx, scope, [payout.id], f"not sent: {status}", as_of)
     code = changes.get("error_code")
     await timeline.record(tx, scope, [payout.id], f"payout_{status}", as_of, {"code": code} if code else {})
     return True
 
 
-async def close_cases(tx: Tx, payout_ids: Sequence[str], resolution: str, as_of: datetime) -> None:
+async def close_cases(tx: Tx, scope: Scope, payout_ids: Sequence[str], resolution: str, as_of: datetime) -> None:
     """Whatever was opened about the payouts is settled."""
-    await resolve_about(tx, payout_ids, _CASES, resolution, as_of)
+    await resolve_about(tx, scope, payout_ids, _CASES, resolution, as_of)
 
 
 async def get_payout(tx: Tx, payout_id: str, *, lock: bool = False) -> Payout | None:

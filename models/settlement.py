@@ -10,7 +10,6 @@ from sqlmodel import Field
 from contracts.base import Scope
 from infra.database import Tx, fetch_one
 from models.base import Scoped, by_id, read_all, update
-from models.case import RETRIED
 
 
 class Settlement(Scoped, table=True):
@@ -43,6 +42,8 @@ class SettlementLine(Scoped, table=True):
     tries: int = 0
     error_code: str | None = None
     next_action_at: datetime | None = None
+    dealt_with_at: datetime | None = None
+    """When a person settled a failed line by another way."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ class LineCounts:
     open: int
     done: int
     failed: int
+    unsettled: int
+    """Failed, and not dealt with by another way."""
     next_action_at: datetime | None
 
 
@@ -217,37 +220,33 @@ async def finish_lines(tx: Tx, settlement_id: str, numbers: Sequence[int]) -> No
     )
 
 
-async def requeue_failed(tx: Tx, settlement_id: str) -> int:
-    """Put failed lines back in the queue, under the same numbers; returns how many. Not those that somebody has dealt with
-    in another way: their case is closed.
+async def requeue_failed(tx: Tx, settlement_id: str) -> list[str]:
+    """Put failed lines back in the queue, under the same numbers; returns their payments. Not those that somebody has dealt
+    with by another way: their money would go out twice.
     """
     done = await tx.execute(
-        """with dealt_with as materialized (
-               select subject_id from cases where kind = 'failed_line' and status = 'resolved' and resolution <> %s)
-           update settlement_lines set status = 'queued', error_code = null, next_action_at = null, updated_at = now()
-            where settlement_id = %s and status = 'failed'
-              and investment_id not in (select subject_id from dealt_with)
-              and payment_id not in (
-                  select a.payment_id from payment_attempts a join dealt_with d on d.subject_id = a.reference)""",
-        (RETRIED, settlement_id),
+        """update settlement_lines set status = 'queued', error_code = null, next_action_at = null, updated_at = now()
+            where settlement_id = %s and status = 'failed' and dealt_with_at is null returning payment_id""",
+        (settlement_id,),
     )
-    return done.rowcount
+    return [row["payment_id"] for row in await done.fetchall()]
 
 
 async def count_lines(tx: Tx, settlement_id: str) -> LineCounts:
-    """Open, done and failed, and when the next open line wants work."""
+    """Open, done, failed and unsettled, and when the next open line wants work."""
     row = await (
         await tx.execute(
             """select count(*) filter (where status in ('queued', 'unknown', 'pending'))::int as open,
                       count(*) filter (where status = 'done')::int as done,
                       count(*) filter (where status = 'failed')::int as failed,
+                      count(*) filter (where status = 'failed' and dealt_with_at is null)::int as unsettled,
                       min(next_action_at) filter (where status in ('queued', 'unknown', 'pending')) as next
                from settlement_lines where settlement_id = %s""",
             (settlement_id,),
         )
     ).fetchone()
     assert row is not None
-    return LineCounts(row["open"], row["done"], row["failed"], row["next"])
+    return LineCounts(row["open"], row["done"], row["failed"], row["unsettled"], row["next"])
 
 
 async def change_settlement(

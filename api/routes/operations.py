@@ -19,7 +19,8 @@ from contracts.visibility import ENTITY
 from domain.case import check_resolvable
 from domain.errors import Conflict, NotFound
 from infra.database import Database
-from models.case import get_case, open_cases, resolve_by_hand, resolve_retried
+from models.case import get_case, open_cases
+from models.case_closing import lock_settlements, resolve_by_hand, resolve_retried
 from models.settlement import (
     change_settlement,
     count_lines,
@@ -84,6 +85,8 @@ class LineView(BaseModel):
     tries: int
     error_code: str | None
     next_action_at: datetime | None
+    dealt_with_at: datetime | None
+    """When a person settled a failed line by another way."""
 
 
 @router.get("/cases", response_model=Envelope[list[CaseView]])
@@ -105,11 +108,14 @@ async def resolve(
     not retried any more."""
 
     async def handle(unit: Unit) -> Reply:
-        case = await get_case(unit.tx, case_id, lock=True)
-        if case is None:
+        found = await get_case(unit.tx, case_id)
+        if found is None:
             raise NotFound("case")
+        settlements = await lock_settlements(unit.tx, found)
+        case = await get_case(unit.tx, case_id, lock=True)
+        assert case is not None
         check_resolvable(case.kind, case.status)
-        closed = await resolve_by_hand(unit.tx, case, body.resolution, unit.as_of)
+        closed = await resolve_by_hand(unit.tx, case, settlements, body.resolution, unit.as_of)
         await unit.audit("case.resolved", "case", case.id, kind=case.kind, resolution=body.resolution)
         return Reply(200, CaseView(**closed.model_dump()))
 
@@ -169,11 +175,11 @@ async def retry_failed_lines(
         if settlement is None:
             raise NotFound("settlement")
         requeued = await requeue_failed(unit.tx, settlement_id)
-        if requeued == 0:
+        if not requeued:
             raise Conflict("nothing_to_retry", "The settlement has no failed lines that are still to be dealt with.")
-        await resolve_retried(unit.tx, settlement_id, unit.as_of)
+        await resolve_retried(unit.tx, requeued, unit.as_of)
         await change_settlement(unit.tx, settlement_id, status="running", next_action_at=None)
-        await unit.audit("settlement.retried", "settlement", settlement_id, lines=requeued)
+        await unit.audit("settlement.retried", "settlement", settlement_id, lines=len(requeued))
         await unit.signal_with_start(
             "SettlementWorkflow",
             workflow_id("settlement", unit.scope, settlement_id),
@@ -182,6 +188,6 @@ async def retry_failed_lines(
             search_attributes={ENTITY.name: settlement_id},
             summary=f"settlement of {settlement.campaign_id}",
         )
-        return Reply(202, RetryView(settlement_id=settlement_id, requeued=requeued))
+        return Reply(202, RetryView(settlement_id=settlement_id, requeued=len(requeued)))
 
     return await execute(request, principal, "settlement.retry", None, handle)

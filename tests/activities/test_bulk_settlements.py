@@ -10,7 +10,8 @@ from activities.gateways.protocols import PaymentFact, RailAnswer, RailNotSent, 
 from activities.settlements import is_covered
 from contracts.base import Scope
 from infra.database import Database
-from models.case import get_case, resolve_by_hand, resolve_retried
+from models.case import get_case, open_case
+from models.case_closing import lock_settlements, resolve_by_hand, resolve_retried
 from models.refund_reconciliation import wrong_credits
 from models.settlement import get_settlement, requeue_failed
 from tests.fixtures.pledges import NGN, NOW
@@ -86,26 +87,95 @@ async def test_a_refusal_fails_its_line_alone(made: Made) -> None:
     assert each.cards.calls.count(("capture", each.provider_id(0))) == 1, "the record of it is the answer"
 
 
-async def test_a_retry_leaves_out_what_was_dealt_with_by_another_way(made: Made) -> None:
-    """Somebody has paid it: put back, its money would go out twice."""
-    each = await settling(made, ("stripe", "stripe"), "capture")
-    for number in range(2):
+_ATTEMPTS_CASE = (
+    "select c.id from cases c join payment_attempts a on a.reference = c.subject_id where a.payment_id = %s"
+)
+
+
+async def close(each: Settling, case_id: str, resolution: str = "Paid in cash.") -> None:
+    async with each.db.transaction(each.scope) as tx:
+        case = await get_case(tx, case_id)
+        assert case is not None
+        await resolve_by_hand(tx, case, await lock_settlements(tx, case), resolution, NOW)
+
+
+async def retry(each: Settling) -> list[str]:
+    """The payments whose lines were put back."""
+    async with each.db.transaction(each.scope) as tx:
+        retried = await requeue_failed(tx, each.settlement)
+        await resolve_retried(tx, retried, NOW)
+    return retried
+
+
+async def refused(made: Made, pledges: int = 2) -> Settling:
+    """A settlement whose captures were all refused."""
+    each = await settling(made, ("stripe",) * pledges, "capture")
+    for number in range(pledges):
         each.cards.planned["capture", each.provider_id(number)] = RailRejected("card_declined")
     await each.run()
-    cases = "select c.id from cases c join payment_attempts a on a.reference = c.subject_id where a.payment_id = %s"
-    by_hand, other = (str(each.sql(cases, pledge.payment_id)[0][0]) for pledge in each.pledges)
-    async with each.db.transaction(each.scope) as tx:
-        case = await get_case(tx, by_hand)
-        assert case is not None
-        await resolve_by_hand(tx, case, "Paid in cash.", NOW)
-        assert await requeue_failed(tx, each.settlement) == 1
-        await resolve_retried(tx, each.settlement, NOW)
+    assert each.blocked() == "failed_lines"
+    return each
+
+
+async def test_a_retry_leaves_out_what_was_dealt_with_by_another_way(made: Made) -> None:
+    """Somebody has paid it: put back, its money would go out twice."""
+    each = await refused(made)
+    by_hand, other = (str(each.sql(_ATTEMPTS_CASE, pledge.payment_id)[0][0]) for pledge in each.pledges)
+    await close(each, by_hand, "retried")  # whatever the words are
+    assert await retry(each) == [each.pledges[1].payment_id]
     assert [each.line(n)[0] for n in range(2)] == ["failed", "queued"]
     told = "select status, resolution from cases where id = %s"
-    assert [each.sql(told, id)[0] for id in (by_hand, other)] == [
-        ("resolved", "Paid in cash."),
-        ("resolved", "retried"),
-    ]
+    assert [each.sql(told, id)[0] for id in (by_hand, other)] == [("resolved", "retried")] * 2
+
+
+async def test_a_settlement_is_blocked_by_what_is_still_to_be_dealt_with(made: Made) -> None:
+    each = await refused(made)
+    first, second = (str(each.sql(_ATTEMPTS_CASE, pledge.payment_id)[0][0]) for pledge in each.pledges)
+    await close(each, first)
+    assert each.blocked() == "failed_lines", "the other line"
+    await retry(each)
+    await each.run()
+    assert each.blocked() == "failed_lines", "it was refused again"
+    await close(each, second)
+    assert each.blocked() is None
+    await each.run()
+    assert each.blocked() is None, "a later count of the lines knows what was dealt with"
+
+
+async def test_a_case_of_an_earlier_attempt_is_not_about_the_line(made: Made) -> None:
+    """Closing it must not take the line for settled: nobody would send its money."""
+    each = await refused(made, 1)
+    each.sql(
+        """insert into payment_attempts
+           select (jsonb_populate_record(a, '{"reference": "ch-earlier", "ordinal": 0, "provider_id": null}')).*
+             from payment_attempts a where payment_id = %s""",
+        each.pledges[0].payment_id,
+    )
+    async with each.db.transaction(each.scope) as tx:
+        await open_case(tx, each.scope, kind="failed_line", subject_id="ch-earlier", detail={}, as_of=NOW)
+    await close(each, str(each.sql("select id from cases where subject_id = 'ch-earlier'")[0][0]))
+    assert each.blocked() == "failed_lines"
+    assert await retry(each) == [each.pledges[0].payment_id]
+
+
+async def test_a_refused_refund_of_late_money_takes_its_other_case_along(made: Made) -> None:
+    """The money came too late, and cannot go back the way it came: paid by another way, both cases are settled."""
+    each = await refused(made, 1)
+    each.sql(
+        """insert into refunds (tenant_id, mode, id, payment_id, attempt_reference, provider, amount_minor, currency, reason,
+                                source_account, status, blocked_reason, created_at)
+           select tenant_id, mode, 'rfd_late', payment_id, reference, provider, 100, 'NGN', 'late_success', 'unmatched',
+                  'failed', 'refund_failed', now() from payment_attempts where payment_id = %s""",
+        each.pledges[0].payment_id,
+    )
+    reference = str(each.sql("select reference from payment_attempts")[0][0])
+    async with each.db.transaction(each.scope) as tx:
+        for kind, subject in (("failed_refund", "rfd_late"), ("late_success", reference)):
+            await open_case(tx, each.scope, kind=kind, subject_id=subject, detail={}, as_of=NOW)
+    await close(each, str(each.sql("select id from cases where kind = 'failed_refund'")[0][0]))
+    assert each.sql("select blocked_reason from refunds") == [(None,)]
+    assert {kind for (kind,) in each.sql("select kind from cases where status = 'open'")} == {"failed_line"}
+    assert each.blocked() == "failed_lines", "that refund is no line's"
 
 
 async def test_what_was_not_sent_waits(made: Made) -> None:
@@ -143,7 +213,7 @@ async def test_a_range_that_dies_in_the_middle_is_taken_up(made: Made) -> None:
     """Claimed and called, not recorded: the next pass resolves each call instead of making it again."""
     each = await settling(made, ("stripe",) * 4, "capture")
     each.cards.planned["capture", each.provider_id(2)] = RuntimeError("as a worker that is killed")
-    with pytest.raises(ExceptionGroup):
+    with pytest.raises(RuntimeError, match="killed"):
         await each.run(at_once=1)
     sent = [call for call in each.cards.calls if call[0] == "capture"]
     assert 0 < len(sent) <= 4 and each.pledge(0) == "held", "nothing was recorded"

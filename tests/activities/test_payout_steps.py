@@ -202,6 +202,17 @@ async def test_what_is_pending_for_days_is_a_case_until_its_end(till: Till) -> N
     assert ((await till.row()).blocked_reason, await till.cases()) == (None, [])
 
 
+async def test_days_of_waiting_for_balance_are_no_days_on_its_way(till: Till) -> None:
+    """It is pending since a moment, however long it waited for a top-up."""
+    till.provider.start, till.provider.looks = RailRejected(INSUFFICIENT_BALANCE), [F.PENDING]
+    await till.advance(PENDING_CHECKS + 5)
+    assert (await till.row()).checks > PENDING_CHECKS
+    till.provider.start = F.PENDING
+    assert await till.advance(2) == "pending"
+    row = await till.row()
+    assert (row.blocked_reason, row.looked_up < 3, "payout_pending" in await till.cases()) == (None, True, False)
+
+
 async def test_the_providers_list_is_as_good_as_a_look_up(till: Till) -> None:
     """Of a run's many payouts the list is read: what is on it as pending for days is a case, and closes with its end."""
     till.provider.start = F.PENDING

@@ -309,7 +309,7 @@ CHUNKS: Final = (
         "dealt with by another way",
         "A2",
         "a line whose case was closed by hand is retried with the others",
-        (Edit("models/settlement.py", "and status = 'resolved'", "and status = 'never'"),),
+        (Edit("models/settlement.py", "'failed' and dealt_with_at is null returning", "'failed' returning"),),
         (f"{_CHUNKS}test_a_retry_leaves_out_what_was_dealt_with_by_another_way",),
     ),
 )

@@ -48,6 +48,7 @@ async def test_a_refused_refund_is_asked_for_anew(world: World) -> None:
     assert (settlement["done"], settlement["failed"]) == (1, 0)
     assert [each["refunded"] for each in await world.book("paystack")] == [150_000]
     assert (await retry(world, settlement), await kinds(world)) == ("nothing_to_retry", [])
+    assert (await world.admin.get("/v1/admin/stuck"))["findings"] == [], "the refund that was refused is history"
 
 
 async def test_what_is_refused_again_is_a_case_again(world: World) -> None:
@@ -65,17 +66,21 @@ async def test_what_is_refused_again_is_a_case_again(world: World) -> None:
 
 
 async def test_what_was_settled_by_another_way_is_not_retried(world: World) -> None:
-    """The admin says how; nothing is stuck any more, and the money is not sent a second time."""
+    """The admin closes the case that names the amount: nothing is stuck any more, and the money is not sent a second time."""
     campaign, ada, made = await refused(world)
-    assert [each["code"] for each in (await world.admin.get("/v1/admin/stuck"))["findings"]] != []
-    for case in await world.admin.get("/v1/admin/cases"):
-        closed = await world.admin.post(f"/v1/admin/cases/{case['id']}/resolve", {"resolution": "Paid by cheque 17."})
-        assert (closed["status"], closed["resolution"]) == ("resolved", "Paid by cheque 17.")
-        again = await world.admin.call("POST", f"/v1/admin/cases/{case['id']}/resolve", {"resolution": "Twice."})
-        assert (again.status_code, again.json()["code"]) == (409, "case_resolved")
+    assert (await world.admin.get("/v1/admin/stuck"))["findings"] != []
+    [case] = [each for each in await world.admin.get("/v1/admin/cases") if each["kind"] == "failed_refund"]
+    closed = await world.admin.post(f"/v1/admin/cases/{case['id']}/resolve", {"resolution": "Paid by cheque 17."})
+    assert (closed["status"], closed["resolution"]) == ("resolved", "Paid by cheque 17.")
+    again = await world.admin.call("POST", f"/v1/admin/cases/{case['id']}/resolve", {"resolution": "Twice."})
+    assert (again.status_code, again.json()["code"]) == (409, "case_resolved")
     settlement = await settlement_of(world, campaign)
     assert (settlement["failed"], settlement["blocked_reason"]) == (1, None)
-    assert (await retry(world, settlement), await kinds(world)) == ("nothing_to_retry", [])
+    assert (await retry(world, settlement), await kinds(world)) == ("nothing_to_retry", []), (
+        "the line's case went with it"
+    )
+    [line] = await world.admin.get(f"/v1/admin/settlements/{settlement['id']}/lines")
+    assert (line["status"], line["dealt_with_at"] is None) == ("failed", False)
     assert (await world.admin.get("/v1/admin/stuck"))["findings"] == []
     assert (await ada.get(f"/v1/investments/{made['id']}"))["status"] == "captured"
     assert [each["refunded"] for each in await world.book("paystack")] == [0]

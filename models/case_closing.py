@@ -1,0 +1,114 @@
+"""Closing the cases of refused money, by hand or by a retry, together with what stands still for it.
+
+A settlement's line that fails opens up to two cases: one about the line (its investment, or the attempt at the provider)
+and one about its refund. They are one fact: whoever closes one closes both, and settles the line.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final, LiteralString
+
+from domain.payment import CAMPAIGN_FAILED
+from infra.database import Tx, fetch_one
+from models.case import CLOSE, Case, get_case
+
+RETRIED: Final = "retried"
+"""The resolution of cases whose lines were put back in the queue."""
+
+_PAYMENT: Final[LiteralString] = """
+select case %(kind)s
+    when 'failed_refund' then (select payment_id from refunds where id = %(subject)s and reason = %(reason)s)
+    else coalesce(
+        (select payment_id from investments where id = %(subject)s),
+        (select a.payment_id from payment_attempts a where a.reference = %(subject)s and a.ordinal = (
+            select max(ordinal) from payment_attempts b where b.payment_id = a.payment_id)))
+    end as payment_id
+"""
+"""Whose line a case is about. Not that of an earlier attempt, nor of money that came too late: they have no line."""
+_ABOUT: Final[LiteralString] = """
+select investment_id from settlement_lines where payment_id = any(%(payments)s)
+union all
+(select distinct on (payment_id) reference from payment_attempts where payment_id = any(%(payments)s)
+  order by payment_id, ordinal desc)
+union all
+select id from refunds where payment_id = any(%(payments)s) and reason = %(reason)s
+"""
+_CLOSE_ABOUT: Final[LiteralString] = f"""
+update cases set status = 'resolved', resolution = %(resolution)s, resolved_at = %(as_of)s
+ where status = 'open' and kind in ('failed_line', 'failed_refund') and subject_id in ({_ABOUT})
+"""  # noqa: S608  constant text
+_REFUNDS_GO_ON = """
+update refunds set blocked_reason = null, updated_at = now()
+ where payment_id = any(%(payments)s) and reason = %(reason)s and blocked_reason = 'refund_failed'
+"""
+_SETTLEMENTS = """
+select id from settlements where id in (
+       select settlement_id from settlement_lines where payment_id = %s and status = 'failed' and dealt_with_at is null)
+ order by id for update
+"""
+_DEALT_WITH = """
+update settlement_lines set dealt_with_at = %s, updated_at = now()
+ where payment_id = %s and status = 'failed' and dealt_with_at is null
+"""
+_SETTLEMENTS_GO_ON = """
+update settlements s set blocked_reason = null, updated_at = now()
+ where id = any(%s) and blocked_reason = 'failed_lines' and not exists (
+       select from settlement_lines l
+        where l.settlement_id = s.id and l.status = 'failed' and l.dealt_with_at is null)
+"""
+_REFUND_GOES_ON = """
+update refunds set blocked_reason = null, updated_at = now()
+ where id = %s and blocked_reason = 'refund_failed' returning attempt_reference, reason
+"""
+_MONEY_THAT_CAME = """
+update cases set status = 'resolved', resolution = %s, resolved_at = %s
+ where status = 'open' and kind in ('late_success', 'amount_mismatch') and subject_id = %s
+"""
+
+
+async def lock_settlements(tx: Tx, case: Case) -> list[str]:
+    """Hold the settlements whose failed line the case is about, before the case itself: a retry takes the same order."""
+    payment = await _payment(tx, case)
+    return (
+        [] if payment is None else [row["id"] for row in await (await tx.execute(_SETTLEMENTS, (payment,))).fetchall()]
+    )
+
+
+async def resolve_by_hand(tx: Tx, case: Case, settlements: Sequence[str], resolution: str, as_of: datetime) -> Case:
+    """Close it with somebody's words: its line is dealt with, never to be retried, and nothing stands still for it any more.
+
+    The caller has checked that it may be closed, and holds its `settlements` and the case. A settlement goes on being
+    blocked while another of its failed lines is not dealt with.
+    """
+    await tx.execute(CLOSE, (resolution, as_of, case.id))
+    payment = await _payment(tx, case)
+    if payment is not None and settlements:
+        await tx.execute(_DEALT_WITH, (as_of, payment))
+        await _close_about(tx, [payment], resolution, as_of)
+        await tx.execute(_SETTLEMENTS_GO_ON, (list(settlements),))
+    elif case.kind == "failed_refund":
+        row = await fetch_one(tx, _REFUND_GOES_ON, (case.subject_id,))
+        if row is not None and row["reason"] != CAMPAIGN_FAILED:
+            await tx.execute(_MONEY_THAT_CAME, (resolution, as_of, row["attempt_reference"]))
+    closed = await get_case(tx, case.id)
+    assert closed is not None
+    return closed
+
+
+async def resolve_retried(tx: Tx, payments: Sequence[str], as_of: datetime) -> None:
+    """Close the cases of lines that were just put back in the queue: what fails again opens them again."""
+    await _close_about(tx, payments, RETRIED, as_of)
+
+
+async def _close_about(tx: Tx, payments: Sequence[str], resolution: str, as_of: datetime) -> None:
+    values: dict[str, Any] = {
+        "payments": list(payments), "reason": CAMPAIGN_FAILED, "resolution": resolution, "as_of": as_of,
+    }  # fmt: skip
+    await tx.execute(_CLOSE_ABOUT, values)
+    await tx.execute(_REFUNDS_GO_ON, values)
+
+
+async def _payment(tx: Tx, case: Case) -> str | None:
+    values = {"kind": case.kind, "subject": case.subject_id, "reason": CAMPAIGN_FAILED}
+    row = await fetch_one(tx, _PAYMENT, values)
+    return None if row is None else row["payment_id"]
