@@ -1,7 +1,8 @@
 """The list of fixture modules, and which tests may run at the same time (`make test` has several processes).
 
 A group is run by one process, test after test: the tests that share a running stack are one group, every other file is a
-group of its own. Groups begin in the order of their tests, so the longest come first.
+group of its own. Groups begin in the order of their tests, so the longest come first; but no more than two processes
+have a whole stack running: what such tests wait for would take too long.
 """
 
 import gc
@@ -14,8 +15,11 @@ pytest_plugins = ["tests.fixtures.postgres", "tests.fixtures.stack", "tests.fixt
 
 SHARING: Final = {"stories": 1, "replay": 1, "audit": 1, "docs": 1, "races": 2, "browser": 2}
 """Directories whose tests share a stack, and which; stories first, because the others of that stack want it used."""
-LONGEST: Final = ("faults", "chaos", "hostile", "outage", "stuck", "upgrade", "privacy", "stack")
-"""Directories whose files take longest, longest first."""
+STACKS: Final = (*SHARING, "faults", "chaos", "outage", "stuck", "upgrade", "privacy", "stack")
+"""Directories whose tests run stacks, in the order in which they begin."""
+STACKS_AT_ONCE: Final = 2
+LONGEST: Final = ("hostile", "safety", "api", "models", "sandbox")
+"""Directories whose files take longest of the others, longest first."""
 
 
 def _directory(nodeid: str) -> str:
@@ -37,7 +41,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             return group(nodeid)
 
+        def _assign_work_unit(self, node: Any) -> None:
+            others = (work for other, work in self.assigned_work.items() if other is not node)
+            if sum(map(_runs_a_stack, others)) >= STACKS_AT_ONCE:
+                light = next((name for name, tests in self.workqueue.items() if not _runs_a_stack({name: tests})), None)
+                if light is not None:
+                    self.workqueue.move_to_end(light, last=False)
+            super()._assign_work_unit(node)
+
     return ByGroup(config, log)
+
+
+def _runs_a_stack(work: dict[str, dict[str, bool]]) -> bool:
+    """Whether any of the tests that are not done yet, by group, runs a stack."""
+    return any(not done and _directory(each) in STACKS for tests in work.values() for each, done in tests.items())
 
 
 def pytest_collection_finish() -> None:
@@ -48,5 +65,5 @@ def pytest_collection_finish() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest first."""
-    order = {directory: place for place, directory in enumerate((*SHARING, *LONGEST))}
+    order = {directory: place for place, directory in enumerate((*STACKS, *LONGEST))}
     items.sort(key=lambda item: order.get(_directory(item.nodeid), len(order)))

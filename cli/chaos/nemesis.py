@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,6 +39,10 @@ _LINK_WEIGHTS: Final = {"postgres": 4, "temporal": 3, "provider": 3}
 _BACK_SECONDS: Final = 120.0
 _DOWN_MAX: Final = 2
 """No kill while more parts than this are down: a machine that restarts slowly is killed more slowly, not to a standstill."""
+
+
+_FIRED_SHARE, _FIRED_SECONDS = 0.8, 30.0
+"""The chaos lasts until four fifths of the provider faults have fired, but no longer than this after the last kill."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,16 @@ class Nemesis:
     async def run(self) -> None:
         """All three, side by side, until each has had its dose."""
         await asyncio.gather(self._kill(), self._fail_providers(), self._break_links())
+        await self._until_fired()
+
+    async def _until_fired(self) -> None:
+        """A planted fault is none yet: let what is still under way meet most of them, unless it takes too long."""
+        until = time.monotonic() + _FIRED_SECONDS
+        while time.monotonic() < until:
+            fired = sum([fault["fired"] async for fault in self._faults()])
+            if fired >= _FIRED_SHARE * self.planted:
+                return
+            await asyncio.sleep(0.5)
 
     async def heal(self) -> None:
         """No fault any more, and every part up again. Raises StackFailed when one does not come up."""
@@ -95,13 +110,18 @@ class Nemesis:
             link.heal()
         for part in PARTS:
             await asyncio.to_thread(self._stack.start, part)
-        for provider, key in self._world.seeded.sandbox_keys.items():
+        async for fault in self._faults():
+            if fault["fired"]:
+                self.provider_faults[fault["kind"]] += fault["fired"]
+        for key in self._world.seeded.sandbox_keys.values():
+            await self._sandbox("DELETE", "/_sandbox/faults", params={"secret_key": key})
+
+    async def _faults(self) -> AsyncIterator[dict[str, Any]]:
+        """The faults planted at the sandbox, at every provider's."""
+        for key in self._world.seeded.sandbox_keys.values():
             answer = await self._sandbox("GET", "/_sandbox/faults", params={"secret_key": key})
             for fault in answer.json()["faults"]:
-                if fault["fired"]:
-                    self.provider_faults[fault["kind"]] += fault["fired"]
-            await self._sandbox("DELETE", "/_sandbox/faults", params={"secret_key": key})
-            assert provider in ("stripe", "paystack")
+                yield fault
 
     def _generator(self, purpose: str) -> random.Random:
         return random.Random(f"{purpose} {self._seed}")  # noqa: S311 - replayable, not secret
