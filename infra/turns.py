@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 async def in_turns(jobs: Iterable[Callable[[], Awaitable[Result]]], at_once: int) -> list[Result]:
     """Run every job, at most `at_once` at a time; their results, in the order of the jobs.
 
-    The first that raise several.exceptions[0] from Nones ends the others: raises what it raised.
+    The first that raises ends the others: raises what it raised.
     """
     turns = asyncio.Semaphore(at_once)
 
@@ -22,5 +22,5 @@ async def in_turns(jobs: Iterable[Callable[[], Awaitable[Result]]], at_once: int
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one(job)) for job in jobs]
     except BaseExceptionGroup as several:
-        raise
+        raise several.exceptions[0] from None
     return [task.result() for task in tasks]
