@@ -13,9 +13,10 @@ lapses. Each step reads the row under lock, asks `domain.campaign` and applies t
 
 import asyncio
 import contextlib
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from temporalio import workflow
+from temporalio.exceptions import WorkflowAlreadyStartedError
 
 with workflow.unsafe.imports_passed_through():
     from activities.campaigns import CampaignActivities
@@ -33,6 +34,10 @@ with workflow.unsafe.imports_passed_through():
 
 MAX_STEPS = 500
 """A further bound on one run; a year of renewing authorizations takes about 200."""
+
+
+LOOK_AGAIN = timedelta(seconds=30)
+"""Between two looks at a settlement that somebody else runs."""
 
 
 @workflow.defn(name="CampaignWorkflow")
@@ -76,18 +81,21 @@ class CampaignWorkflow:
         """Carry the settlement out as a child; when it was carried out before (a run continued), its rows say so at once."""
         assert progress.settlement_id is not None
         scope = self._input.scope
-        await workflow.execute_child_workflow(
-            SettlementWorkflow.run,
-            SettlementInput(
-                scope=scope,
-                settlement_id=progress.settlement_id,
-                lines=progress.settlement_lines,
-                as_of=self._time.now(),
-            ),
-            id=workflow_id("settlement", scope, progress.settlement_id),
-            search_attributes=found_by(scope, progress.settlement_id),
-            static_summary=f"settlement of {self._input.campaign_id}",
-        )
+        try:
+            await workflow.execute_child_workflow(
+                SettlementWorkflow.run,
+                SettlementInput(
+                    scope=scope,
+                    settlement_id=progress.settlement_id,
+                    lines=progress.settlement_lines,
+                    as_of=self._time.now(),
+                ),
+                id=workflow_id("settlement", scope, progress.settlement_id),
+                search_attributes=found_by(scope, progress.settlement_id),
+                static_summary=f"settlement of {self._input.campaign_id}",
+            )
+        except WorkflowAlreadyStartedError:  # an operator put lines back just then, which started it anew
+            await workflow.sleep(LOOK_AGAIN)
 
     async def _pause(self, progress: CampaignProgress) -> None:
         """Sleep until the next due action, or until somebody has news."""

@@ -27,7 +27,8 @@ with workflow.unsafe.imports_passed_through():
     from workflows.options import BATCH, LEDGER
     from workflows.visibility import show
 
-# Patches: continuing.CONTINUE_WHEN_FULL.
+# Patches: continuing.CONTINUE_WHEN_FULL, HEARD_AT_THE_END.
+HEARD_AT_THE_END = "heard-at-the-end"
 
 LINES_PER_RANGE = 5_000
 """A few seconds of work: a hundred thousand lines are twenty ranges, and a killed worker's range is taken up where it was."""
@@ -54,6 +55,8 @@ class DistributionWorkflow:
             show(progress.status, next_action_at=progress.next_action_at, blocked=progress.blocked_reason)
             if progress.step is DistributionStep.DONE:
                 await workflow.wait_condition(workflow.all_handlers_finished)
+                if self._woken and workflow.patched(HEARD_AT_THE_END):
+                    continue  # lines may have been put back, or the run calculated again, since it was looked at
                 return progress.status
             if progress.step is DistributionStep.CALCULATE:
                 await self._calculate()

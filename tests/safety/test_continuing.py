@@ -28,17 +28,19 @@ from contracts.campaign import (
     SettlementRange,
     SettlementTask,
 )
+from contracts.distribution import DistributionInput, DistributionProgress, DistributionStep, DistributionTask
 from contracts.ids import workflow_id
 from contracts.inbox import INBOX, InboxInput, InboxProgress, NotificationTask
 from contracts.outbox import OutboxKind, OutboxMessage
 from contracts.payment import PaymentInput, PaymentProgress, PaymentTask, Ruling, RulingOutcome, RulingTask
 from domain.campaign import CampaignStatus
+from domain.distribution import DistributionStatus
 from domain.payment import PaymentStatus, PaymentStep
 from infra.delivery import deliver
 from infra.settings import Settings
 from tests.fixtures.replay import history_of, replayer
 from worker import WORKFLOWS
-from workflows import continuing
+from workflows import campaign, continuing
 
 SIGNALS = int(os.environ.get("CHAMA_TEST_SIGNALS", "400"))
 AT_ONCE = 40
@@ -63,6 +65,8 @@ class Counters:
         self.told = set[str]()
         self.meanwhile: Callable[[], Awaitable[None]] | None = None
         self.drained = InboxProgress(processed=0)
+        self.settlement: str | None = None
+        self.looks = 0
 
     def look(self) -> int:
         """As a step reads rows: everything committed so far. How many of them are news."""
@@ -75,9 +79,7 @@ class Counters:
     async def send_notifications(self, task: NotificationTask) -> None:
         self.runs.add(activity.info().workflow_run_id or "")
         self.told.add(task.subject_id)
-        if (happens := self.meanwhile) is not None:
-            self.meanwhile = None
-            await happens()
+        await self._happens()
 
     @activity.defn
     async def drain_inbox(self, task: InboxInput) -> InboxProgress:
@@ -86,11 +88,29 @@ class Counters:
     @activity.defn
     async def advance_campaign(self, task: CampaignTask) -> CampaignProgress:
         self.look()
+        if self.settlement is not None:
+            settled = self.open_lines <= 0
+            return CampaignProgress(
+                status=CampaignStatus.SETTLING, settlement_id=self.settlement, settlement_lines=1, finished=settled
+            )
         return CampaignProgress(
             status=CampaignStatus.LIVE,
             next_action_at=task.as_of + LATER,
             finished=self.enough and self.seen == self.noted,
         )
+
+    @activity.defn
+    async def advance_distribution(self, task: DistributionTask) -> DistributionProgress:
+        self.looks += 1
+        await self._happens()
+        return DistributionProgress(
+            status=DistributionStatus.PAID, step=DistributionStep.DONE, lines=0, as_of=task.as_of
+        )
+
+    async def _happens(self) -> None:
+        if (happens := self.meanwhile) is not None:
+            self.meanwhile = None
+            await happens()
 
     def _progress(self, task: PaymentTask | RulingTask) -> PaymentProgress:
         step = PaymentStep.DONE if self.enough and self.seen == self.noted else PaymentStep.WAIT
@@ -268,5 +288,38 @@ async def test_a_settlement_hears_of_lines_put_back_while_it_ends(client: Client
 
         counters.open_lines, counters.meanwhile = 1, put_back
         await client.execute_workflow("SettlementWorkflow", input, id=id, task_queue=queue)
+        await replayer(settings).replay_workflow(await history_of(client, id))
+    assert counters.open_lines == 0
+
+
+async def test_a_distribution_hears_of_lines_put_back_while_it_ends(client: Client, settings: Settings) -> None:
+    """An admin retries as soon as the run is seen as paid; its process is still there, and nobody starts another."""
+    async with counting(client) as (counters, queue):
+        id = workflow_id("distribution", counters.scope, "dst_1")
+        input = DistributionInput(scope=counters.scope, distribution_id="dst_1", as_of=datetime.now(UTC))
+
+        async def put_back() -> None:
+            await client.get_workflow_handle(id).signal("changed")
+
+        counters.meanwhile = put_back
+        await client.execute_workflow("DistributionWorkflow", input, id=id, task_queue=queue)
+        await replayer(settings).replay_workflow(await history_of(client, id))
+    assert counters.looks == 2
+
+
+async def test_a_campaign_outlives_a_settlement_that_was_started_anew(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lines put back before the campaign's process looked at their end: their settlement runs, and not as its child."""
+    monkeypatch.setattr(campaign, "LOOK_AGAIN", timedelta(milliseconds=50))
+    async with counting(client) as (counters, queue):
+        counters.settlement, now = "set_1", datetime.now(UTC)
+        lines = SettlementInput(scope=counters.scope, settlement_id="set_1", lines=1, as_of=now)
+        settlement_id = workflow_id("settlement", counters.scope, "set_1")
+        settling = await client.start_workflow("SettlementWorkflow", lines, id=settlement_id, task_queue=queue)
+        id = workflow_id("campaign", counters.scope, "cmp_1")
+        input = CampaignInput(scope=counters.scope, campaign_id="cmp_1", as_of=now)
+        await client.execute_workflow("CampaignWorkflow", input, id=id, task_queue=queue)
+        await settling.result()
         await replayer(settings).replay_workflow(await history_of(client, id))
     assert counters.open_lines == 0
