@@ -32,7 +32,7 @@ from activities.payout_steps import PayoutSteps, as_asked, payout_effect, send_o
 from activities.rails import Rails
 from contracts.distribution import DistributionRange, DistributionTask
 from domain.payment import next_check
-from domain.payout import PENDING_CHECKS, PayoutStatus
+from domain.payout import PENDING_CHECKS, WAITS_AT_MOST, PayoutStatus
 from infra.database import Database, Tx
 from infra.turns import in_turns
 from models import distribution_payouts as rows
@@ -68,6 +68,8 @@ class _Sorted:
     fees: dict[str, int] = field(default_factory=dict)
     named: list[tuple[str, str]] = field(default_factory=list)
     single: list[tuple[Payout, Settled[PayoutAnswer]]] = field(default_factory=list)
+    later: timedelta = timedelta(0)
+    """How long the provider asked to be left alone."""
 
     def add(self, payout: Payout, outcome: Outcomes[PayoutAnswer]) -> None:
         """One more. What needs more than a state and a posting is for the single way."""
@@ -77,6 +79,7 @@ class _Sorted:
             self.unknown.append(payout)
         elif isinstance(outcome, RailNotSent):
             (self.short if outcome.code == INSUFFICIENT_BALANCE else self.unsent).append(payout)
+            self.later = max(self.later, outcome.retry_after or timedelta(0))
         elif (answer := outcome.answer) is None or not _is_plain(payout, answer):
             self.single.append((payout, outcome))
         else:
@@ -86,6 +89,18 @@ class _Sorted:
             (self.sent if answer.fact is PayoutFact.SUCCEEDED else self.pending).append(payout)
             if answer.fact is PayoutFact.SUCCEEDED and answer.fee_minor:
                 self.fees[payout.id] = answer.fee_minor
+
+    @property
+    def not_taken(self) -> list[Payout]:
+        """What the provider did not take."""
+        return self.short + self.unsent
+
+    def pause(self, payouts: Sequence[Payout], target: PayoutStatus) -> timedelta:
+        """Until these are tried, or looked up, again."""
+        if target is not _P.APPROVED:
+            return next_check(min((each.looked_up for each in payouts), default=0), unknown=True)
+        tried = next_check(min((each.checks for each in payouts), default=0), unknown=True)
+        return max(min(tried, WAITS_AT_MOST), self.later)
 
 
 class DistributionPayoutActivities:
@@ -98,7 +113,7 @@ class DistributionPayoutActivities:
     async def send_distribution_range(self, task: DistributionRange) -> int:
         """Send every line of the range that is queued for a provider, or whose payout may be sent now; how many calls.
 
-        Ends early when the provider takes nothing: what is left is due later.
+        Ends early when the provider does not take all of a chunk: what is left is due later, with what was tried.
         """
         run, sent, first = await self._run(task), 0, task.first
         async with translated(), heartbeating(lambda: (sent,)):
@@ -167,7 +182,10 @@ class DistributionPayoutActivities:
         for payout, outcome in zip(payouts, await self._effects.call(calls), strict=True):
             chunk.add(payout, outcome)
         await self._record(task, run, chunk, {each.reference for each in payouts})
-        if chunk.short or chunk.unsent:
+        if chunk.not_taken:
+            async with self._db.transaction(task.scope) as tx:
+                until = task.as_of + chunk.pause(chunk.not_taken, _P.APPROVED)
+                await rows.postpone_rest(tx, run, {each.provider for each in chunk.not_taken}, until)
             log.info("distribution.not_sent", distribution=run.id, short=len(chunk.short), unsent=len(chunk.unsent))
             return len(calls), task.last + 1
         return len(calls), last + 1
@@ -194,12 +212,11 @@ class DistributionPayoutActivities:
             await tell_pending(tx, scope, payout, as_of)
         moves: list[tuple[list[Payout], PayoutStatus, str | None]] = [
             (soon, _P.PENDING, None), (late, _P.PENDING, "payout_pending"), (chunk.unknown, _P.UNKNOWN, None),
-            (chunk.unsent, _P.APPROVED, None), (chunk.short, _P.APPROVED, "provider_balance"),
+            (chunk.unsent, _P.APPROVED, "not_sent"), (chunk.short, _P.APPROVED, "provider_balance"),
         ]  # fmt: skip
         for payouts, target, blocked in moves:
             ours = [each for each in payouts if each.id in held]
-            looked = [each.checks if target is _P.APPROVED else each.looked_up for each in ours]
-            again = as_of + next_check(min(looked, default=0), unknown=True)
+            again = as_of + chunk.pause(ours, target)
             for news in (True, False):
                 ids = [each.id for each in ours if (each.status is not target) is news]
                 told = f"payout_{target}" if news and target is not _P.APPROVED else None

@@ -67,7 +67,7 @@ async def _cancel(tx: Tx, scope: Scope, run: Distribution, as_of: datetime) -> N
 async def _tell_owner(tx: Tx, scope: Scope, run: Distribution, template: str, as_of: datetime, **params: Any) -> None:
     campaign = await get_campaign(tx, run.campaign_id)
     assert campaign is not None
-    occasion = f"{run.id}/scheduled"
+    occasion = f"{run.id}/scheduled/{template}"
     period = f"{run.period_start} to {run.period_end}"
     await milestone.tell_owner(tx, scope, campaign, occasion, template, as_of, period=period, **params)
     await send(

@@ -6,7 +6,7 @@ own. A range is paid in short transactions of `LINES_AT_ONCE` lines, so a worker
 
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import structlog
 from psycopg import Rollback
@@ -38,6 +38,10 @@ LINES_AT_ONCE = 500
 _D, _L, _S = DistributionStatus, LineStatus, DistributionStep
 _TOTALS = ("lines", "share_minor", "carried_in_minor", "adjustment_minor", "gross_minor", "tax_minor", "platform_fee_minor",
            "provider_fees_minor", "net_minor", "carried_out_minor", "kept_minor", "recovered_minor", "added_minor")  # fmt: skip
+
+
+_COMPARISONS: Final = 3
+"""A bank's return may be booked between the statements of one comparison; the next one sees it."""
 
 
 class DistributionActivities:
@@ -181,9 +185,13 @@ class DistributionActivities:
             counts = await distribution_lines.count_lines(tx, run.id)
             if any(counts.get(status) for status in (_L.QUEUED, _L.SENDING, _L.UNKNOWN)):
                 return
+            for _ in range(_COMPARISONS):
+                paid = (await distribution_money.credited(tx, run))[0], await distribution_payouts.sent(tx, run)
+                agrees = paid == (counts.get(_L.CREDITED_TO_WALLET, (0, 0))[0], counts.get(_L.PAID, (0, 0))[0])
+                if agrees:
+                    break
+                counts = await distribution_lines.count_lines(tx, run.id)
             unpaid = {str(each): counts[each][0] for each in (_L.HELD, _L.FAILED, _L.RETURNED) if each in counts}
-            paid = (await distribution_money.credited(tx, run))[0], await distribution_payouts.sent(tx, run)
-            agrees = paid == (counts.get(_L.CREDITED_TO_WALLET, (0, 0))[0], counts.get(_L.PAID, (0, 0))[0])
             if not agrees:
                 log.error("distribution.ledger_differs", distribution=run.id)
             blocked = "unpaid_lines" if agrees else "ledger_differs"

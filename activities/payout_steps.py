@@ -36,6 +36,7 @@ from models import ledger, timeline
 from models.base import move
 from models.beneficiary import get_beneficiary
 from models.case import open_case
+from models.distribution import reopen
 from models.distribution_payouts import REASON
 from models.effect import Claim, settle
 from models.notification import notify
@@ -83,6 +84,8 @@ class PayoutSteps:
         except RailNotSent as error:
             if error.code == INSUFFICIENT_BALANCE:
                 return await self._park(scope, payout_id, as_of)
+            if found is not None and found.fresh:
+                await self._back(scope, payout_id)
             if payout.status is not _P.UNKNOWN:
                 raise
             return await self._wait(scope, payout_id, as_of, _P.UNKNOWN)  # the look-up brought no answer
@@ -152,6 +155,8 @@ class PayoutSteps:
         """The bank gave it back: the money is where it was, and its owner chooses anew."""
         await ledger.post(tx, payout_returned(payout.id, as_of=as_of))
         await self._move(tx, scope, payout, _P.RETURNED, as_of, error_code=code)
+        if payout.reason == REASON:
+            await reopen(tx, scope, payout.subject_id, as_of)
         await _tell(tx, scope, payout, "payout_returned", as_of, code=code)
         return _progress(payout)
 
@@ -200,6 +205,13 @@ class PayoutSteps:
             if payout.blocked_reason is None:
                 await timeline.record(tx, scope, [payout_id], "payout_waits_for_balance", as_of)
             return await self._wait_in(tx, scope, payout, as_of, _P.APPROVED, blocked="provider_balance")
+
+    async def _back(self, scope: Scope, payout_id: str) -> None:
+        """Surely nothing was sent: it may be canceled, and its beneficiary is looked at again before the next try."""
+        async with self._db.transaction(scope) as tx:
+            payout = await get_payout(tx, payout_id, lock=True)
+            if payout is not None and payout.status is _P.SENDING:
+                await self._move(tx, scope, payout, _P.APPROVED, payout.created_at, told=False)
 
     async def _wait(self, scope: Scope, payout_id: str, as_of: datetime, status: PayoutStatus | None) -> PayoutProgress:
         """Nothing new is known. `status` None: it stays what it is."""

@@ -53,7 +53,7 @@ DISTRIBUTION = Machine(
         _D.FUNDING: frozenset({_D.PAYING, _D.CANCELED}),
         _D.PAYING: frozenset({_D.PARTIALLY_PAID, _D.PAID}),
         _D.PARTIALLY_PAID: frozenset({_D.PAYING, _D.PAID}),
-        _D.PAID: frozenset({_D.PAYING}),  # a bank returned a line, and it is paid again
+        _D.PAID: frozenset({_D.PARTIALLY_PAID, _D.PAYING}),  # a bank returned a line: it is open again, and paid again
     },
 )
 

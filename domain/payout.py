@@ -23,6 +23,10 @@ PENDING_CHECKS: Final = 19
 """So many look-ups (`domain.payment.next_check`) are three days: a transfer that is pending for longer is for a person to see."""
 
 
+WAITS_AT_MOST: Final = timedelta(minutes=15)
+"""Between two tries to send what the provider did not take: a top-up, or a key that was mended, is noticed by then."""
+
+
 class PayoutStatus(StrEnum):
     """A payout's state, as it is on the wire."""
 

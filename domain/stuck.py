@@ -54,7 +54,7 @@ DO: Final[dict[StuckKind, str]] = {
     StuckKind.BLOCKED: "A person must decide: see the cases.",
     StuckKind.MESSAGE_UNDELIVERED: "See that `chama relay` runs and Temporal is up; it is tried again by itself.",
     StuckKind.WEBHOOK_UNPROCESSED: "See that `chama worker` runs and the provider answers; it is tried again by itself.",
-    StuckKind.CALL_UNSETTLED: "It is looked up ever more rarely. Ask the provider about the reference, then rule on it.",
+    StuckKind.CALL_UNSETTLED: "Ask the provider about the reference; then rule on it, or have a payout checked.",
 }
 """What a person does about each kind."""
 
@@ -68,7 +68,8 @@ BLOCKED_DO: Final = {
     "payout_unknown": "Ask the provider about the reference, then POST /v1/admin/payouts/{id}/check: it is looked up again.",
     "payout_pending": "Ask the provider what the transfer with that reference waits for: it is looked up twice a day.",
     "payout_mismatch": "The case has both amounts: settle it with the provider; nothing is booked until it agrees.",
-    "provider_balance": "Top the provider account up, then POST /v1/admin/payouts/{id}/check; or cancel the payout.",
+    "provider_balance": "Top the provider account up: it is tried again by itself. At once: POST /v1/admin/payouts/{id}/check.",
+    "not_sent": "The provider does not answer, or refuses us: see the worker's log, and mend its account. It is tried by itself.",
     "provider_approval": "Approve the transfer at the provider (a one-time password, or its approval endpoint).",
     "refund_failed": "Settle it with the payer by another way, and close the case, which names the amount.",
 }

@@ -158,6 +158,21 @@ async def change_status(
     return True
 
 
+async def reopen(tx: Tx, scope: Scope, run_id: str, as_of: datetime) -> None:
+    """A bank returned a line of the run: if it was paid, somebody must see to the line. Lock order: payout, then run."""
+    run = await get_distribution(tx, run_id, lock=True)
+    if run is not None and run.status is DistributionStatus.PAID:
+        await change_status(
+            tx,
+            scope,
+            run,
+            DistributionStatus.PARTIALLY_PAID,
+            as_of,
+            blocked_reason="unpaid_lines",
+            story={"returned": 1},
+        )
+
+
 async def note(tx: Tx, run: Distribution, **changes: Any) -> None:
     """Write down what is new of a run that was read under lock; what its row says already is not written again."""
     news = {name: value for name, value in changes.items() if getattr(run, name) != value}

@@ -206,11 +206,11 @@ async def calculate_lines(tx: Tx, run: Distribution, as_of: datetime) -> dict[st
 
 
 async def release_taken(tx: Tx, run: Distribution) -> None:
-    """Give back what the run took along: it will not pay it, or is calculated anew."""
+    """Give back what the run took along: it will not pay it, or is calculated anew. Also to a run that pays again meanwhile."""
     await tx.execute(
         """update distribution_lines set carried_into = null, updated_at = now()
            where carried_into = %(id)s and distribution_id = any(array(
-               select id from distributions where campaign_id = %(campaign)s and status in ('partially_paid', 'paid')))""",
+               select id from distributions where campaign_id = %(campaign)s))""",
         {"id": run.id, "campaign": run.campaign_id},
     )
     await tx.execute(

@@ -4,7 +4,7 @@ A line and its newest payout name each other, and what moves the payout moves th
 is paid out again has another payout; the earlier one is over.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, LiteralString
@@ -259,6 +259,18 @@ async def succeed_payouts(
 async def postpone(tx: Tx, payout_id: str, until: datetime) -> None:
     """Nothing could be asked about it now."""
     await tx.execute("update payouts set next_action_at = %s where id = %s", (until, payout_id))
+
+
+async def postpone_rest(tx: Tx, run: Distribution, providers: Collection[str], until: datetime) -> None:
+    """Try none of the run's payouts that may be sent before `until`: the provider takes nothing."""
+    await tx.execute(
+        """with rest as materialized (
+               select id from payouts where reason = 'distribution' and subject_id = %s and provider = any(%s)
+                  and status = 'approved' and (next_action_at is null or next_action_at < %s)
+                order by id for update skip locked)
+           update payouts p set next_action_at = %s, updated_at = now() from rest where p.id = rest.id""",
+        (run.id, list(providers), until, until),
+    )
 
 
 async def make_due(tx: Tx, payout: Payout, as_of: datetime) -> bool:

@@ -71,7 +71,7 @@ select *, count(*) over () as total from (
      where blocked_reason is not null
     union all
     select tenant_id, mode, 'distribution', id, null, updated_at, blocked_reason, null from distributions
-     where blocked_reason is not null
+     where blocked_reason <> 'milestone'
 ) blocked order by since, subject limit %(limit)s
 """
 

@@ -202,6 +202,20 @@ async def test_what_is_pending_for_days_is_a_case_until_its_end(till: Till) -> N
     assert ((await till.row()).blocked_reason, await till.cases()) == (None, [])
 
 
+async def test_what_was_not_sent_may_be_taken_back(till: Till, owner_url: str) -> None:
+    """The provider did not take the call: its beneficiary is looked at again before the next one, and it may be canceled."""
+    till.provider.start, till.provider.looks = RailNotSent("connect_failed"), [F.ABSENT]
+    with pytest.raises(RailNotSent):
+        await till.advance()
+    assert (await till.row()).status == "approved"
+    with psycopg.connect(owner_url) as owner:
+        set_scope(owner, till.scope)
+        owner.execute("update beneficiaries set status = 'disabled'")
+    till.provider.start = F.SUCCEEDED
+    assert await till.advance() == "failed"
+    assert len(till.provider.started) == 1 and await till.balances() == (WALLET, 0, 0)
+
+
 async def test_days_of_waiting_for_balance_are_no_days_on_its_way(till: Till) -> None:
     """It is pending since a moment, however long it waited for a top-up."""
     till.provider.start, till.provider.looks = RailRejected(INSUFFICIENT_BALANCE), [F.PENDING]
