@@ -126,11 +126,12 @@ async def hold_authorization(book: Book, answer: RailAnswer) -> None:
 
 
 async def _wake_campaign_to_renew(book: Book) -> None:
-    """The campaign must look earlier than it planned when this authorization lapses before its deadline."""
+    """The campaign must look earlier than it planned when this authorization lapses before it decides: until the window for
+    slow money is over."""
     campaign, until = book.campaign, book.payment.authorized_until
     if campaign is None or until is None or campaign.goal_reached_at is not None:
         return
-    if not must_renew(authorized_until=until, deadline_at=campaign.deadline_at):
+    if not must_renew(authorized_until=until, deadline_at=campaign.deadline_at + campaign.waiting):
         return
     if campaign.next_action_at is None or until - RENEWAL_MARGIN < campaign.next_action_at:
         await update(book.tx, Campaign, {"id": campaign.id}, {"next_action_at": until - RENEWAL_MARGIN})

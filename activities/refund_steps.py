@@ -21,7 +21,7 @@ from domain import accounts
 from domain.errors import NotFound
 from domain.investment import InvestmentStatus, RefundTo
 from domain.money import Money
-from domain.payment import CAMPAIGN_FAILED, REFUND, WALLET, RefundStatus, next_check
+from domain.payment import CAMPAIGN_FAILED, REFUND, REFUND_FAILED, WALLET, RefundStatus, next_check
 from infra.database import Database, Tx
 from models import ledger
 from models.base import move, update
@@ -67,7 +67,7 @@ class RefundSteps:
 
     async def request_for_pledge(self, scope: Scope, payment_id: str, as_of: datetime) -> str:
         """Reserve the refund of a captured pledge and mark the pledge; returns its id. Asking again finds the first, unless
-        that one failed for good and its line was put back by an operator."""
+        that one failed for good and its line was put back by an operator, who is then blocked by it no more."""
         async with self._db.transaction(scope) as tx:
             payment = await get_payment(tx, payment_id, lock=True)
             assert payment is not None
@@ -75,6 +75,9 @@ class RefundSteps:
             book = await open_book(tx, scope, payment, attempt, lifetime=timedelta(0), as_of=as_of)
             amount = Money(attempt.captured_minor, attempt.currency)
             earlier = [each for each in await refunds_of(tx, payment_id) if each.reason == CAMPAIGN_FAILED]
+            refused = next((each for each in earlier if each.blocked_reason == REFUND_FAILED), None)
+            if refused is not None:  # and nobody has put the line back: it was not even written down that it failed
+                return refused.id
             failed = sum(each.status is RefundStatus.FAILED for each in earlier)
             chosen = book.investment is not None and book.investment.refund_to is RefundTo.WALLET
             refund = await request_refund(
@@ -161,7 +164,7 @@ class RefundSteps:
     async def _failed(self, book: Book, refund: Refund, code: str) -> RefundProgress:
         void = accounts.refund_failed(f"refund/{refund.id}/void", hold=f"refund/{refund.id}/hold", as_of=book.as_of)
         await ledger.post(book.tx, void)
-        changes = {"error_code": code, "blocked_reason": "refund_failed", "next_action_at": None}
+        changes = {"error_code": code, "blocked_reason": REFUND_FAILED, "next_action_at": None}
         await move(book.tx, Refund, REFUND, refund.id, _R.FAILED, **changes)
         detail: dict[str, object] = {"code": code, "amount_minor": refund.amount_minor}
         await open_case(

@@ -12,13 +12,14 @@ from activities.attempts import add_attempt, order_for, resolve_start
 from activities.book import open_book, unknown_attempt
 from activities.effects import Effect, Effects, Settled
 from activities.gateways.protocols import PaymentFact, PaymentOrder, RailAnswer, RailUnknown
+from activities.late_money import late_authorization
 from activities.payment_facts import hold_authorization
 from activities.payment_steps import PaymentSteps, Subject
 from activities.rails import Rails
 from contracts.base import Scope
 from contracts.ids import attempt_key
 from contracts.payment import PaymentProgress
-from domain.payment import RENEWAL_MARGIN, AttemptStatus, PaymentStatus, PaymentStep, next_check
+from domain.payment import PAYMENT, RENEWAL_MARGIN, AttemptStatus, PaymentStatus, PaymentStep, next_check
 from infra.database import Database, Tx
 from models.effect import Claim
 from models.payment import Payment, PaymentAttempt, attempts_of, change_payment, get_attempt, get_payment
@@ -114,6 +115,10 @@ class Renewals:
         await settled.record(tx)
         answer = settled.answer
         good = answer is not None and answer.fact is PaymentFact.AUTHORIZED
+        if good and PAYMENT.is_terminal(payment.status):  # canceled meanwhile: nobody else would release it
+            if attempt.status is not _A.AUTHORIZED:
+                await late_authorization(book)
+            return False
         if answer is not None and good and answer.amount_minor == attempt.amount_minor:
             if not attempt.held:
                 await hold_authorization(book, answer)

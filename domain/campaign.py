@@ -16,8 +16,9 @@ canceled. A pause does not stop the clock: a paused campaign is decided at its d
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from unicodedata import normalize
 
@@ -207,6 +208,18 @@ def check_deadline(
         raise InvalidRequest("deadline_past_policy", text, field="deadline_at")
     if wanted_at > deadline_at and extensions >= MAX_EXTENSIONS:
         raise Conflict("too_many_extensions", f"A deadline is extended at most {MAX_EXTENSIONS} times.")
+
+
+def check_promises(*, wanted_at: datetime, milestones: Iterable[datetime | None], profit_until: date | None) -> None:
+    """Refuse a deadline beyond what was promised for later: dated milestones, the end of the profit period.
+
+    Raises InvalidRequest `deadline_past_policy`.
+    """
+    if any(due_at is not None and due_at <= wanted_at for due_at in milestones):
+        raise InvalidRequest("deadline_past_policy", "A milestone is due before that deadline.", field="deadline_at")
+    if profit_until is not None and profit_until <= wanted_at.date():
+        text = "The profit period that was promised ends before that deadline."
+        raise InvalidRequest("deadline_past_policy", text, field="deadline_at")
 
 
 def decide_at_deadline(

@@ -8,9 +8,14 @@ BY_HAND: Final = frozenset({"failed_line", "failed_refund", "late_payout"})
 """A provider has said its last word, so nothing else will close them."""
 
 
-def check_resolvable(kind: str, status: str) -> None:
-    """Refuse to close by hand what closes by itself, or is closed. Raises Conflict `case_closes_itself`, `case_resolved`."""
+def check_resolvable(kind: str, status: str, *, worked_on: bool) -> None:
+    """Refuse to close by hand what closes by itself, is closed, or may yet succeed.
+
+    Raises Conflict `case_closes_itself`, `case_resolved`, `case_worked_on`.
+    """
     if kind not in BY_HAND:
         raise Conflict("case_closes_itself", "This kind of case closes when the money it is about is settled.")
     if status != "open":
         raise Conflict("case_resolved", "The case is closed already.")
+    if worked_on:
+        raise Conflict("case_worked_on", "Its settlement still works on the line: wait until it has failed for good.")

@@ -148,10 +148,14 @@ def may_extend(extensions: int) -> bool:
     return extensions < MAX_EXTENSIONS
 
 
-def check_evidence(status: TrancheStatus, *, due_at: datetime | None) -> None:
-    """Refuse evidence that nobody waits for. Raises Conflict `milestone_not_open`."""
+def check_evidence(status: TrancheStatus, *, due_at: datetime | None, as_of: datetime) -> None:
+    """Refuse evidence that nobody waits for, or that comes too late. Raises Conflict `milestone_not_open`."""
     if status is not _T.OPEN or due_at is None:
         raise Conflict("milestone_not_open", "Only a milestone that is open takes evidence.")
+    if due_at + GRACE <= as_of:
+        raise Conflict(
+            "milestone_not_open", "The milestone is missed: its time, and the days of grace after it, are over."
+        )
 
 
 def check_review(status: TrancheStatus, *, reviewer: str, owner: str, submitted_by: str | None) -> None:

@@ -71,6 +71,8 @@ class RefundStatus(StrEnum):
     FAILED = "failed"
 
 
+REFUND_FAILED = "refund_failed"
+"""Why a refund that the provider refused stands still, until its line is put back or somebody has paid it."""
 CAMPAIGN_FAILED = "campaign_failed"
 """The reason of refunds that a failed campaign owes its investors."""
 

@@ -46,6 +46,9 @@ select id from settlements where id in (
        select settlement_id from settlement_lines where payment_id = %s and status = 'failed' and dealt_with_at is null)
  order by id for update
 """
+_OPEN_LINE = """
+select 1 from settlement_lines where payment_id = %s and status in ('queued', 'unknown', 'pending') limit 1
+"""
 _DEALT_WITH = """
 update settlement_lines set dealt_with_at = %s, updated_at = now()
  where payment_id = %s and status = 'failed' and dealt_with_at is null
@@ -72,6 +75,12 @@ async def lock_settlements(tx: Tx, case: Case) -> list[str]:
     return (
         [] if payment is None else [row["id"] for row in await (await tx.execute(_SETTLEMENTS, (payment,))).fetchall()]
     )
+
+
+async def is_worked_on(tx: Tx, case: Case) -> bool:
+    """Whether a settlement still works on the line the case is about: it may yet succeed."""
+    payment = await _payment(tx, case)
+    return payment is not None and await fetch_one(tx, _OPEN_LINE, (payment,)) is not None
 
 
 async def resolve_by_hand(tx: Tx, case: Case, settlements: Sequence[str], resolution: str, as_of: datetime) -> Case:

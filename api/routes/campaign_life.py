@@ -20,11 +20,12 @@ from api.paging import Cursor, Limit, before
 from api.reads import Reader, reads
 from api.routing import api_router
 from api.views import CampaignView, UpdateView, campaign_view
-from domain.campaign import CAMPAIGN, EDITABLE, CampaignStatus, check_deadline
+from domain.campaign import CAMPAIGN, EDITABLE, CampaignStatus, check_deadline, check_promises
 from domain.errors import Conflict, Forbidden, InvalidRequest
 from models import pages
 from models.base import insert, move, update
 from models.campaign import Campaign, CampaignReview, CampaignUpdate
+from models.milestone import milestone_terms
 from models.notification import notify, notify_investors
 
 router = api_router(prefix="/v1", tags=["campaigns"])
@@ -189,6 +190,8 @@ async def move_deadline(
             extensions=campaign.deadline_extensions,
             as_of=unit.as_of,
         )
+        due = [each.due_at for each in milestone_terms(campaign)]
+        check_promises(wanted_at=body.deadline_at, milestones=due, profit_until=campaign.profit_until)
         extensions = campaign.deadline_extensions + (body.deadline_at > before_at)
         changes = {"deadline_at": body.deadline_at, "deadline_extensions": extensions}
         await update(unit.tx, Campaign, {"id": campaign.id}, changes)

@@ -93,7 +93,7 @@ async def submit_evidence(
     async def handle(unit: Unit) -> Reply:
         campaign = await locked(unit, campaign_id, "milestone.submit")
         tranche = await tranche_of(unit, campaign, number)
-        check_evidence(tranche.status, due_at=tranche.due_at)
+        check_evidence(tranche.status, due_at=tranche.due_at, as_of=unit.as_of)
         await payee(unit, campaign, tranche, body.destination)
         await milestone.move_tranche(
             unit.tx, unit.scope, tranche, _T.SUBMITTED, unit.as_of, evidence=body.evidence, evidence_url=body.evidence_url,

@@ -10,8 +10,8 @@ from activities.gateways.protocols import PaymentFact, RailAnswer, RailNotSent, 
 from activities.settlements import is_covered
 from contracts.base import Scope
 from infra.database import Database
-from models.case import get_case, open_case
-from models.case_closing import lock_settlements, resolve_by_hand, resolve_retried
+from models.case import get_case, open_case, open_cases
+from models.case_closing import is_worked_on, lock_settlements, resolve_by_hand, resolve_retried
 from models.refund_reconciliation import wrong_credits
 from models.settlement import get_settlement, requeue_failed
 from tests.fixtures.pledges import NGN, NOW
@@ -126,6 +126,44 @@ async def test_a_retry_leaves_out_what_was_dealt_with_by_another_way(made: Made)
     assert [each.line(n)[0] for n in range(2)] == ["failed", "queued"]
     told = "select status, resolution from cases where id = %s"
     assert [each.sql(told, id)[0] for id in (by_hand, other)] == [("resolved", "retried")] * 2
+
+
+async def test_a_refused_refund_is_not_asked_for_anew_by_itself(made: Made) -> None:
+    """The pass died between the refusal and the line's end. The next one ends the line: only an operator puts it back."""
+    each = await settling(made, ("stripe",), "release", captured=True)
+    each.cards.planned["refund", each.provider_id(0)] = RailRejected("charge_disputed")
+    _, refunds, _ = each.steps()
+    payment = each.pledges[0].payment_id
+    first = await refunds.request_for_pledge(each.scope, payment, NOW)
+    assert (await refunds.advance(each.scope, first, NOW)).status == "failed"
+    async with each.db.transaction(each.scope) as tx:
+        [case] = await open_cases(tx, 10)
+        assert await is_worked_on(tx, case), "not to be closed by hand: the line may yet succeed, for all anybody knows"
+    await each.run()
+    assert each.line(0) == ("failed", "refund_failed")
+    async with each.db.transaction(each.scope) as tx:
+        assert not await is_worked_on(tx, case)
+    assert each.sql("select id from refunds") == [(first,)]
+    assert await retry(each) == [payment]
+    await each.run()
+    assert (each.line(0)[0], each.pledge(0)) == ("done", "refunded")
+    assert each.sql("select count(*) from refunds where blocked_reason is not null") == [(0,)]
+
+
+async def test_a_renewal_of_a_pledge_that_was_canceled_meanwhile_is_released(made: Made) -> None:
+    each = await settling(made, ("stripe",), "renew")
+    payment = each.pledges[0].payment_id
+    each.sql("update payments set instrument = 'pm_1', authorized_until = %s where id = %s", NOW, payment)
+    each.cards.meanwhile = lambda: each.sql("update payments set status = 'canceled' where id = %s", payment)
+    _, _, renewals = each.steps()
+    await renewals.renew(each.scope, payment, NOW, notices="set_1")
+    [(_, reference)] = [call for call in each.cards.calls if call[0] == "start"]
+    assert each.sql("select status, held from payment_attempts where reference = %s", reference) == [
+        ("authorized", False)
+    ]
+    assert each.sql("select kind, subject_id from cases") == [("late_success", reference)]
+    started = "select count(*) from outbox where workflow_type = 'PaymentWorkflow' and order_key like %s"
+    assert each.sql(started, f"%{payment}") == [(1,)], "its process voids the authorization"
 
 
 async def test_a_settlement_is_blocked_by_what_is_still_to_be_dealt_with(made: Made) -> None:

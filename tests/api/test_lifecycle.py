@@ -226,6 +226,29 @@ async def test_the_same_deadline_is_no_change(people: People) -> None:
     assert_problem(answer, 422, "deadline_unchanged")
 
 
+@pytest.mark.parametrize(
+    "promise",
+    [
+        {"profit_until": (datetime.now(UTC) + timedelta(days=60)).date().isoformat()},
+        {
+            "milestones": [
+                {"title": title, "share_bps": 5_000, "due_at": days(60 + n)} for n, title in enumerate(("A", "B"))
+            ]
+        },
+    ],
+    ids=["profit_until", "milestones"],
+)
+async def test_a_deadline_does_not_pass_what_was_promised_for_later(people: People, promise: dict[str, Any]) -> None:
+    """Else the campaign would be completed, or its milestones missed, on the day it is funded."""
+    campaign = await people.live(**promise)
+    place = f"/v1/campaigns/{campaign}/deadline"
+    refused = assert_problem(
+        await people.ask(people.admin, "POST", place, {"deadline_at": days(70), **WHY}), 422, "deadline_past_policy"
+    )
+    assert refused["errors"][0]["field"] == "deadline_at"
+    assert (await people.act(people.admin, place, {"deadline_at": days(50), **WHY}))["status"] == "live"
+
+
 async def test_a_draft_is_edited_submitted_sent_back_and_approved(people: People) -> None:
     campaign = await people.draft()
     assert people.edge.count("outbox", "order_key like %s", f"%{campaign}") == 0, "no process for a draft"

@@ -11,6 +11,7 @@ from domain.campaign import CAMPAIGN, CampaignStatus
 from domain.distribution_run import check_declaration
 from domain.errors import Conflict, DomainError, InvalidRequest
 from domain.milestone import (
+    GRACE,
     SETTLED,
     TRANCHE,
     MilestoneTerm,
@@ -137,8 +138,11 @@ def code_of(check: Any, *args: Any, **kwargs: Any) -> str | None:
 
 @pytest.mark.parametrize("status", list(T))
 def test_when_evidence_is_taken_and_judged(status: T) -> None:
-    assert code_of(check_evidence, status, due_at=NOW) == (None if status is T.OPEN else "milestone_not_open")
-    assert code_of(check_evidence, status, due_at=None) == "milestone_not_open"
+    assert code_of(check_evidence, status, due_at=NOW, as_of=NOW) == (
+        None if status is T.OPEN else "milestone_not_open"
+    )
+    assert code_of(check_evidence, status, due_at=NOW, as_of=NOW + GRACE) == "milestone_not_open", "it is missed"
+    assert code_of(check_evidence, status, due_at=None, as_of=NOW) == "milestone_not_open"
     judged = code_of(check_review, status, reviewer="usr_2", owner="usr_1", submitted_by="usr_1")
     assert judged == (None if status is T.SUBMITTED else "milestone_not_submitted")
     for reviewer in ("usr_1", "usr_3"):
