@@ -21,7 +21,16 @@ from domain import accounts
 from domain.errors import NotFound
 from domain.investment import InvestmentStatus, RefundTo
 from domain.money import Money
-from domain.payment import CAMPAIGN_FAILED, REFUND, REFUND_FAILED, WALLET, RefundStatus, next_check
+from domain.payment import (
+    CAMPAIGN_FAILED,
+    REFUND,
+    REFUND_FAILED,
+    REFUND_PENDING,
+    REFUND_PENDING_CHECKS,
+    WALLET,
+    RefundStatus,
+    next_check,
+)
 from infra.database import Database, Tx
 from models import ledger
 from models.base import move, update
@@ -140,14 +149,15 @@ class RefundSteps:
             return await self._succeeded(book, refund, answer)
         if answer.provider_id and refund.provider_id is None:
             await update(tx, Refund, {"id": refund.id}, {"provider_id": answer.provider_id})
-        return await self._wait_in(tx, refund, as_of, RefundStatus.PENDING)
+        return await self._wait_in(tx, refund, as_of, RefundStatus.PENDING, answer.code)
 
     async def _succeeded(self, book: Book, refund: Refund, answer: RefundAnswer) -> RefundProgress:
         post = accounts.refund_succeeded(f"refund/{refund.id}/post", hold=f"refund/{refund.id}/hold", as_of=book.as_of)
         await ledger.post(book.tx, post)
         await move(
-            book.tx, Refund, REFUND, refund.id, _R.SUCCEEDED, provider_id=answer.provider_id, next_action_at=None
-        )
+            book.tx, Refund, REFUND, refund.id, _R.SUCCEEDED, provider_id=answer.provider_id, next_action_at=None,
+            blocked_reason=None,
+        )  # fmt: skip
         credited = refund.provider == WALLET != book.attempt.provider
         await add_refunded(
             book.tx,
@@ -181,9 +191,15 @@ class RefundSteps:
             assert refund is not None
             return await self._wait_in(tx, refund, as_of, RefundStatus.UNKNOWN)
 
-    async def _wait_in(self, tx: Tx, refund: Refund, as_of: datetime, status: RefundStatus) -> RefundProgress:
-        at = as_of + next_check(refund.checks, unknown=True)
-        changes = {"next_action_at": at, "checks": refund.checks + 1}
+    async def _wait_in(
+        self, tx: Tx, refund: Refund, as_of: datetime, status: RefundStatus, code: str | None = None
+    ) -> RefundProgress:
+        """`code`: what the provider wants before it decides."""
+        at, checks = as_of + next_check(refund.checks, unknown=True), refund.checks + 1
+        stands = status is _R.PENDING and (code is not None or checks > REFUND_PENDING_CHECKS)
+        changes = {
+            "next_action_at": at, "checks": checks, "error_code": code, "blocked_reason": REFUND_PENDING if stands else None,
+        }  # fmt: skip
         if not await move(tx, Refund, REFUND, refund.id, status, **changes):
             await update(tx, Refund, {"id": refund.id}, changes)
         return RefundProgress(status=status, next_action_at=at)

@@ -73,6 +73,10 @@ class RefundStatus(StrEnum):
 
 REFUND_FAILED = "refund_failed"
 """Why a refund that the provider refused stands still, until its line is put back or somebody has paid it."""
+REFUND_PENDING = "refund_pending"
+"""Why a refund stands still that the provider does not decide: it says that it wants something, or two weeks are over."""
+REFUND_PENDING_CHECKS = 41
+"""So many look-ups (`next_check`) are two weeks; up to ten working days are usual."""
 CAMPAIGN_FAILED = "campaign_failed"
 """The reason of refunds that a failed campaign owes its investors."""
 

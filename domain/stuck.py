@@ -71,6 +71,7 @@ BLOCKED_DO: Final = {
     "provider_balance": "Top the provider account up: it is tried again by itself. At once: POST /v1/admin/payouts/{id}/check.",
     "not_sent": "The provider does not answer, or refuses us: see the worker's log, and mend its account. It is tried by itself.",
     "provider_approval": "Approve the transfer at the provider (a one-time password, or its approval endpoint).",
+    "refund_pending": "Ask the provider what the refund waits for (often the payer's bank details): it is looked up twice a day.",
     "refund_failed": "Settle it with the payer by another way, and close the case, which names the amount.",
 }
 """What a person does about a blocked reason."""

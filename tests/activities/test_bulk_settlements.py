@@ -6,9 +6,18 @@ from typing import Any
 
 import pytest
 
-from activities.gateways.protocols import PaymentFact, RailAnswer, RailNotSent, RailRejected, RailUnknown
+from activities.gateways.protocols import (
+    PaymentFact,
+    RailAnswer,
+    RailNotSent,
+    RailRejected,
+    RailUnknown,
+    RefundAnswer,
+    RefundFact,
+)
 from activities.settlements import is_covered
 from contracts.base import Scope
+from domain.payment import REFUND_PENDING_CHECKS
 from infra.database import Database
 from models.case import get_case, open_case, open_cases
 from models.case_closing import is_worked_on, lock_settlements, resolve_by_hand, resolve_retried
@@ -148,6 +157,24 @@ async def test_a_refused_refund_is_not_asked_for_anew_by_itself(made: Made) -> N
     await each.run()
     assert (each.line(0)[0], each.pledge(0)) == ("done", "refunded")
     assert each.sql("select count(*) from refunds where blocked_reason is not null") == [(0,)]
+
+
+async def test_a_refund_that_the_provider_does_not_decide_says_so(made: Made) -> None:
+    each = await settling(made, ("stripe",), "release", captured=True)
+    waits = RefundAnswer(fact=RefundFact.PENDING, provider_id="re-1", code="needs-attention")
+    each.cards.refunds[each.provider_id(0)] = waits
+    await each.run()
+    why = "select status, blocked_reason, error_code from refunds"
+    assert each.sql(why) == [("pending", "refund_pending", "needs-attention")]
+    each.cards.refunds[each.provider_id(0)] = waits.model_copy(update={"code": None})
+    for day in range(1, REFUND_PENDING_CHECKS):
+        await each.run(as_of=NOW + timedelta(days=day))
+    assert each.sql(why) == [("pending", None, None)], "it is on its way"
+    await each.run(as_of=NOW + timedelta(days=50))
+    assert each.sql(why) == [("pending", "refund_pending", None)], "for too long"
+    each.cards.refunds[each.provider_id(0)] = waits.model_copy(update={"fact": RefundFact.SUCCEEDED, "code": None})
+    await each.run(as_of=NOW + timedelta(days=51))
+    assert each.sql(why) == [("succeeded", None, None)] and each.pledge(0) == "refunded"
 
 
 async def test_a_renewal_of_a_pledge_that_was_canceled_meanwhile_is_released(made: Made) -> None:
