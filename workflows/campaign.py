@@ -13,7 +13,7 @@ lapses. Each step reads the row under lock, asks `domain.campaign` and applies t
 
 import asyncio
 import contextlib
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from temporalio import workflow
 from temporalio.exceptions import WorkflowAlreadyStartedError
@@ -26,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.business_time import BusinessTime
     from workflows.continuing import is_full
     from workflows.notices import tell
-    from workflows.options import LEDGER
+    from workflows.options import LEDGER, WAIT_FOR_THE_OTHER
     from workflows.settlement import SettlementWorkflow
     from workflows.visibility import found_by, show
 
@@ -34,10 +34,6 @@ with workflow.unsafe.imports_passed_through():
 
 MAX_STEPS = 500
 """A further bound on one run; a year of renewing authorizations takes about 200."""
-
-
-LOOK_AGAIN = timedelta(seconds=30)
-"""Between two looks at a settlement that somebody else runs."""
 
 
 @workflow.defn(name="CampaignWorkflow")
@@ -95,7 +91,7 @@ class CampaignWorkflow:
                 static_summary=f"settlement of {self._input.campaign_id}",
             )
         except WorkflowAlreadyStartedError:  # an operator put lines back just then, which started it anew
-            await workflow.sleep(LOOK_AGAIN)
+            await workflow.sleep(WAIT_FOR_THE_OTHER, summary="the settlement's process runs already")
 
     async def _pause(self, progress: CampaignProgress) -> None:
         """Sleep until the next due action, or until somebody has news."""

@@ -7,7 +7,6 @@ investment's row and the campaign's counters in the same transaction as the mone
 is captured or released by the campaign's settlement.
 """
 
-from datetime import timedelta
 from typing import Final
 
 from temporalio import workflow
@@ -22,12 +21,12 @@ with workflow.unsafe.imports_passed_through():
     from domain.payment import PaymentStatus
     from workflows.continuing import is_full
     from workflows.notices import tell
+    from workflows.options import WAIT_FOR_THE_OTHER
     from workflows.payment import PaymentWorkflow
     from workflows.visibility import found_by, show
 
 # Patches: continuing.CONTINUE_WHEN_FULL.
 
-WAIT_FOR_THE_OTHER: Final = timedelta(seconds=5)
 MAX_WAITS: Final = 500
 """Longer than any payment waits for its payer."""
 

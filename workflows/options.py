@@ -10,6 +10,9 @@ from typing import Final, TypedDict
 from temporalio.common import RetryPolicy
 from temporalio.workflow import ActivityCancellationType
 
+WAIT_FOR_THE_OTHER: Final = timedelta(seconds=5)
+"""Between two looks at a child that somebody else started: a command overtook its parent."""
+
 
 class Preset(TypedDict, total=False):
     """What a preset decides; the summary is the call's own."""

@@ -40,7 +40,7 @@ from infra.delivery import deliver
 from infra.settings import Settings
 from tests.fixtures.replay import history_of, replayer
 from worker import WORKFLOWS
-from workflows import campaign, continuing
+from workflows import continuing, options
 
 SIGNALS = int(os.environ.get("CHAMA_TEST_SIGNALS", "400"))
 AT_ONCE = 40
@@ -311,7 +311,7 @@ async def test_a_campaign_outlives_a_settlement_that_was_started_anew(
     client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lines put back before the campaign's process looked at their end: their settlement runs, and not as its child."""
-    monkeypatch.setattr(campaign, "LOOK_AGAIN", timedelta(milliseconds=50))
+    monkeypatch.setattr(options, "WAIT_FOR_THE_OTHER", timedelta(milliseconds=50))
     async with counting(client) as (counters, queue):
         counters.settlement, now = "set_1", datetime.now(UTC)
         lines = SettlementInput(scope=counters.scope, settlement_id="set_1", lines=1, as_of=now)
