@@ -1,7 +1,7 @@
 """A payout against a provider that says what it likes: what is booked, what is a case, and what is never sent twice."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from activities.bulk_effects import BulkEffects
-from activities.distribution_payouts import DistributionPayoutActivities
+from activities.distribution_payouts import DistributionPayoutActivities, _Sorted
 from activities.effects import Effects
 from activities.gateways.protocols import (
     INSUFFICIENT_BALANCE,
@@ -28,8 +28,9 @@ from domain import accounts
 from domain.beneficiary import BeneficiaryStatus
 from domain.errors import NotFound
 from domain.money import Money
-from domain.payout import PENDING_CHECKS
+from domain.payout import PENDING_CHECKS, PayoutStatus
 from infra.database import Database, Tx
+from models import distribution_payouts as rows
 from models import ledger
 from models.base import insert
 from models.beneficiary import BeneficiaryRow, get_beneficiary
@@ -242,6 +243,39 @@ async def test_the_providers_list_is_as_good_as_a_look_up(till: Till) -> None:
     await outside._apply(task, run, [answer(F.SUCCEEDED, reference=row.reference)])
     assert ((await till.row()).status, await till.cases()) == ("succeeded", [])
     assert (await till.balances())[0] == WALLET - AMOUNT
+
+
+async def test_where_the_provider_takes_nothing_the_whole_run_waits(till: Till, owner_url: str) -> None:
+    """What was not even tried waits with what was, or a hundred thousand lines would be tried without a pause."""
+    with psycopg.connect(owner_url) as owner:
+        set_scope(owner, till.scope)
+        owner.execute("update payouts set reason = 'distribution', subject_id = 'dst_1'")
+    run, later = Distribution.model_construct(id="dst_1"), NOW + timedelta(minutes=15)
+    async with till.database.transaction(till.scope) as tx:
+        await rows.postpone_rest(tx, run, {"stripe"}, later)
+        assert (await rows.open_work(tx, run, NOW)).unsent, "another provider's"
+        await rows.postpone_rest(tx, run, {"paystack"}, later)
+        waiting = await rows.open_work(tx, run, NOW)
+        assert (waiting.unsent, waiting.next_at) == (False, later)
+        assert (await rows.open_work(tx, run, later)).unsent
+
+
+@pytest.mark.parametrize(
+    ("error", "checks", "minutes"),
+    [
+        (RailNotSent("rate_limited", retry_after=timedelta(minutes=40)), 0, 40),  # as the provider asks
+        (RailNotSent("connect_failed"), 30, 15),  # twelve hours, if it were a look-up
+        (RailNotSent(INSUFFICIENT_BALANCE), 30, 15),
+    ],
+)
+async def test_how_long_an_unwilling_provider_is_left_alone(
+    till: Till, error: RailNotSent, checks: int, minutes: int
+) -> None:
+    payout = (await till.row()).model_copy(update={"checks": checks})
+    chunk = _Sorted()
+    chunk.add(payout, error)
+    assert chunk.not_taken == [payout]
+    assert chunk.pause(chunk.not_taken, PayoutStatus.APPROVED) == timedelta(minutes=minutes)
 
 
 async def test_after_the_grace_it_is_sent_under_the_same_reference(till: Till, owner_url: str) -> None:
