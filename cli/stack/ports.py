@@ -1,8 +1,12 @@
 """The ports of one stack: free ones by default, kept in `ports.json` so that links survive a restart, or fixed by env."""
 
+import fcntl
+import functools
 import json
+import os
 import secrets
 import socket
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -57,7 +61,7 @@ def pick(taken: set[int]) -> int:
     """A free port that is not in `taken`."""
     for _ in range(1_000):
         port = _LOWEST + secrets.randbelow(_COUNT)
-        if port not in taken and is_free(port):
+        if port not in taken and is_free(port) and _claim(port):
             return port
     raise PortTaken(f"No free port between {_LOWEST} and {_LOWEST + _COUNT}.")
 
@@ -73,6 +77,30 @@ def is_free(port: int) -> bool:
     return True
 
 
+def _claim(port: int) -> bool:
+    """Whether no other process of ours has picked the port; from now on none does, as long as this one lives.
+
+    Stacks that start at the same moment would else pick the same free port, which nobody listens on yet.
+    """
+    claims = _claims()
+    if claims is None:
+        return True
+    try:
+        fcntl.lockf(claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+@functools.cache
+def _claims() -> int | None:
+    """One file for all processes: its byte number n is locked by whoever picked port n. None: another user made it."""
+    try:
+        return os.open(Path(tempfile.gettempdir(), "chama-ports.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError:
+        return None
+
+
 def _fixed(variable: str, text: str, others: Mapping[str, int]) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 65_535:
         raise PortTaken(f"{variable}={text!r} is not a port number (1 to 65535).")
@@ -85,6 +113,6 @@ def _fixed(variable: str, text: str, others: Mapping[str, int]) -> int:
 
 
 def _keep_or_pick(earlier: int | None, taken: set[int]) -> int:
-    if earlier is not None and earlier not in taken and is_free(earlier):
+    if earlier is not None and earlier not in taken and is_free(earlier) and _claim(earlier):
         return earlier
     return pick(taken)
