@@ -32,7 +32,7 @@ from activities.payout_steps import PayoutSteps, as_asked, payout_effect, send_o
 from activities.rails import Rails
 from contracts.distribution import DistributionRange, DistributionTask
 from domain.payment import next_check
-from domain.payout import PENDING_CHECKS, WAITS_AT_MOST, PayoutStatus
+from domain.payout import PENDING_CHECKS, PayoutStatus, try_again_after
 from infra.database import Database, Tx
 from infra.turns import in_turns
 from models import distribution_payouts as rows
@@ -99,8 +99,7 @@ class _Sorted:
         """Until these are tried, or looked up, again."""
         if target is not _P.APPROVED:
             return next_check(min((each.looked_up for each in payouts), default=0), unknown=True)
-        tried = next_check(min((each.checks for each in payouts), default=0), unknown=True)
-        return max(min(tried, WAITS_AT_MOST), self.later)
+        return try_again_after(min((each.checks for each in payouts), default=0), asked=self.later)
 
 
 class DistributionPayoutActivities:

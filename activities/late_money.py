@@ -15,7 +15,7 @@ from domain.money import Money
 from domain.payment import PAYMENT, WALLET, AttemptStatus, PaymentStatus, RefundStatus
 from models import ledger
 from models.base import insert
-from models.case import open_case, resolve_case
+from models.case import UNEXPECTED_MONEY, open_case, resolve_about
 from models.payment import Refund
 
 _A, _P = AttemptStatus, PaymentStatus
@@ -75,10 +75,7 @@ async def _fail(book: Book, code: str) -> None:
 
 async def close_cases(book: Book, resolution: str) -> None:
     """What was opened about money in this attempt is settled: it has been released or refunded."""
-    for kind in ("late_success", "amount_mismatch"):
-        await resolve_case(
-            book.tx, book.scope, kind=kind, subject_id=book.attempt.reference, resolution=resolution, as_of=book.as_of
-        )
+    await resolve_about(book.tx, book.scope, [book.attempt.reference], UNEXPECTED_MONEY, resolution, book.as_of)
 
 
 async def _open(book: Book, kind: str, detail: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ class PayoutSteps:
             if error.code == INSUFFICIENT_BALANCE:
                 return await self._park(scope, payout_id, as_of)
             if found is not None and found.fresh:
-                await self._back(scope, payout_id)
+                await self._back(scope, payout_id, as_of)
             if payout.status is not _P.UNKNOWN:
                 raise
             return await self._wait(scope, payout_id, as_of, _P.UNKNOWN)  # the look-up brought no answer
@@ -206,12 +206,12 @@ class PayoutSteps:
                 await timeline.record(tx, scope, [payout_id], "payout_waits_for_balance", as_of)
             return await self._wait_in(tx, scope, payout, as_of, _P.APPROVED, blocked="provider_balance")
 
-    async def _back(self, scope: Scope, payout_id: str) -> None:
+    async def _back(self, scope: Scope, payout_id: str, as_of: datetime) -> None:
         """Surely nothing was sent: it may be canceled, and its beneficiary is looked at again before the next try."""
         async with self._db.transaction(scope) as tx:
             payout = await get_payout(tx, payout_id, lock=True)
             if payout is not None and payout.status is _P.SENDING:
-                await self._move(tx, scope, payout, _P.APPROVED, payout.created_at, told=False)
+                await self._move(tx, scope, payout, _P.APPROVED, as_of, told=False)
 
     async def _wait(self, scope: Scope, payout_id: str, as_of: datetime, status: PayoutStatus | None) -> PayoutProgress:
         """Nothing new is known. `status` None: it stays what it is."""

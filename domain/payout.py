@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from domain.errors import Conflict, Forbidden
+from domain.payment import next_check
 from domain.states import Machine
 
 APPROVAL_WINDOW: Final = timedelta(hours=24)
@@ -25,6 +26,11 @@ PENDING_CHECKS: Final = 19
 
 WAITS_AT_MOST: Final = timedelta(minutes=15)
 """Between two tries to send what the provider did not take: a top-up, or a key that was mended, is noticed by then."""
+
+
+def try_again_after(checks: int, *, asked: timedelta) -> timedelta:
+    """How long a provider that took nothing is left alone: ever longer up to `WAITS_AT_MOST`, and as long as it asked."""
+    return max(min(next_check(checks, unknown=True), WAITS_AT_MOST), asked)
 
 
 class PayoutStatus(StrEnum):

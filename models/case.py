@@ -31,8 +31,10 @@ class Case(Scoped, table=True):
 
 
 CLOSE: Final = """
-update cases set status = 'resolved', resolution = %s, resolved_at = %s where id = %s and status = 'open'
+update cases set status = 'resolved', resolution = %s, resolved_at = %s where id = any(%s) and status = 'open'
 """
+UNEXPECTED_MONEY: Final = ("late_success", "amount_mismatch")
+"""The kinds about money in an attempt that has to go back."""
 _AGAIN = """
 update cases set status = 'open', detail = %s, opened_at = %s, resolution = null, resolved_at = null
  where id = %s and status = 'resolved'
@@ -56,7 +58,7 @@ async def open_case(
 
 async def resolve_case(tx: Tx, scope: Scope, *, kind: str, subject_id: str, resolution: str, as_of: datetime) -> None:
     """Close it with a word on how; closing twice keeps the first word."""
-    await tx.execute(CLOSE, (resolution, as_of, derive_id("cas", scope, kind, subject_id)))
+    await resolve_about(tx, scope, [subject_id], [kind], resolution, as_of)
 
 
 async def resolve_about(
@@ -64,11 +66,7 @@ async def resolve_about(
 ) -> None:
     """Close whatever is open of these kinds about any of the subjects."""
     ids = [derive_id("cas", scope, kind, subject) for subject in subject_ids for kind in kinds]
-    await tx.execute(
-        """update cases set status = 'resolved', resolution = %s, resolved_at = %s
-            where status = 'open' and id = any(%s)""",
-        (resolution, as_of, ids),
-    )
+    await tx.execute(CLOSE, (resolution, as_of, ids))
 
 
 async def get_case(tx: Tx, case_id: str, *, lock: bool = False) -> Case | None:

@@ -5,12 +5,14 @@ and one about its refund. They are one fact: whoever closes one closes both, and
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, LiteralString
 
+from contracts.base import Scope
 from domain.payment import CAMPAIGN_FAILED
 from infra.database import Tx, fetch_one
-from models.case import CLOSE, Case, get_case
+from models.case import CLOSE, UNEXPECTED_MONEY, Case, get_case, resolve_about
 
 RETRIED: Final = "retried"
 """The resolution of cases whose lines were put back in the queue."""
@@ -46,8 +48,9 @@ select id from settlements where id in (
        select settlement_id from settlement_lines where payment_id = %s and status = 'failed' and dealt_with_at is null)
  order by id for update
 """
-_OPEN_LINE = """
-select 1 from settlement_lines where payment_id = %s and status in ('queued', 'unknown', 'pending') limit 1
+_WORKED_ON = """
+select 1 from settlement_lines where payment_id = %s and (status in ('queued', 'unknown', 'pending')
+    or status = 'failed' and dealt_with_at is null and settlement_id <> all(%s)) limit 1
 """
 _DEALT_WITH = """
 update settlement_lines set dealt_with_at = %s, updated_at = now()
@@ -63,42 +66,43 @@ _REFUND_GOES_ON = """
 update refunds set blocked_reason = null, updated_at = now()
  where id = %s and blocked_reason = 'refund_failed' returning attempt_reference, reason
 """
-_MONEY_THAT_CAME = """
-update cases set status = 'resolved', resolution = %s, resolved_at = %s
- where status = 'open' and kind in ('late_success', 'amount_mismatch') and subject_id = %s
-"""
 
 
-async def lock_settlements(tx: Tx, case: Case) -> list[str]:
+@dataclass(frozen=True)
+class Concern:
+    """What a case is about: the payment whose line failed, none where there is no line; the settlements, which are held."""
+
+    payment_id: str | None
+    settlements: list[str]
+    worked_on: bool
+    """A settlement still works on the line, or ended it just now: it may yet succeed, or is not held."""
+
+
+async def concern_of(tx: Tx, case: Case) -> Concern:
     """Hold the settlements whose failed line the case is about, before the case itself: a retry takes the same order."""
-    payment = await _payment(tx, case)
-    return (
-        [] if payment is None else [row["id"] for row in await (await tx.execute(_SETTLEMENTS, (payment,))).fetchall()]
-    )
+    found = await fetch_one(tx, _PAYMENT, {"kind": case.kind, "subject": case.subject_id, "reason": CAMPAIGN_FAILED})
+    payment: str | None = found["payment_id"] if found else None
+    if payment is None:
+        return Concern(None, [], worked_on=False)
+    settlements = [row["id"] for row in await (await tx.execute(_SETTLEMENTS, (payment,))).fetchall()]
+    return Concern(payment, settlements, await fetch_one(tx, _WORKED_ON, (payment, settlements)) is not None)
 
 
-async def is_worked_on(tx: Tx, case: Case) -> bool:
-    """Whether a settlement still works on the line the case is about: it may yet succeed."""
-    payment = await _payment(tx, case)
-    return payment is not None and await fetch_one(tx, _OPEN_LINE, (payment,)) is not None
-
-
-async def resolve_by_hand(tx: Tx, case: Case, settlements: Sequence[str], resolution: str, as_of: datetime) -> Case:
+async def resolve_by_hand(tx: Tx, scope: Scope, case: Case, concern: Concern, resolution: str, as_of: datetime) -> Case:
     """Close it with somebody's words: its line is dealt with, never to be retried, and nothing stands still for it any more.
 
-    The caller has checked that it may be closed, and holds its `settlements` and the case. A settlement goes on being
-    blocked while another of its failed lines is not dealt with.
+    The caller has checked that it may be closed, and holds it. A settlement goes on being blocked while another of its
+    failed lines is not dealt with.
     """
-    await tx.execute(CLOSE, (resolution, as_of, case.id))
-    payment = await _payment(tx, case)
-    if payment is not None and settlements:
-        await tx.execute(_DEALT_WITH, (as_of, payment))
-        await _close_about(tx, [payment], resolution, as_of)
-        await tx.execute(_SETTLEMENTS_GO_ON, (list(settlements),))
+    await tx.execute(CLOSE, (resolution, as_of, [case.id]))
+    if concern.payment_id is not None and concern.settlements:
+        await tx.execute(_DEALT_WITH, (as_of, concern.payment_id))
+        await _close_about(tx, [concern.payment_id], resolution, as_of)
+        await tx.execute(_SETTLEMENTS_GO_ON, (concern.settlements,))
     elif case.kind == "failed_refund":
         row = await fetch_one(tx, _REFUND_GOES_ON, (case.subject_id,))
         if row is not None and row["reason"] != CAMPAIGN_FAILED:
-            await tx.execute(_MONEY_THAT_CAME, (resolution, as_of, row["attempt_reference"]))
+            await resolve_about(tx, scope, [row["attempt_reference"]], UNEXPECTED_MONEY, resolution, as_of)
     closed = await get_case(tx, case.id)
     assert closed is not None
     return closed
@@ -115,9 +119,3 @@ async def _close_about(tx: Tx, payments: Sequence[str], resolution: str, as_of: 
     }  # fmt: skip
     await tx.execute(_CLOSE_ABOUT, values)
     await tx.execute(_REFUNDS_GO_ON, values)
-
-
-async def _payment(tx: Tx, case: Case) -> str | None:
-    values = {"kind": case.kind, "subject": case.subject_id, "reason": CAMPAIGN_FAILED}
-    row = await fetch_one(tx, _PAYMENT, values)
-    return None if row is None else row["payment_id"]

@@ -20,7 +20,7 @@ from domain.case import check_resolvable
 from domain.errors import Conflict, NotFound
 from infra.database import Database
 from models.case import get_case, open_cases
-from models.case_closing import is_worked_on, lock_settlements, resolve_by_hand, resolve_retried
+from models.case_closing import concern_of, resolve_by_hand, resolve_retried
 from models.settlement import (
     change_settlement,
     count_lines,
@@ -111,11 +111,11 @@ async def resolve(
         found = await get_case(unit.tx, case_id)
         if found is None:
             raise NotFound("case")
-        settlements = await lock_settlements(unit.tx, found)
+        concern = await concern_of(unit.tx, found)
         case = await get_case(unit.tx, case_id, lock=True)
         assert case is not None
-        check_resolvable(case.kind, case.status, worked_on=await is_worked_on(unit.tx, case))
-        closed = await resolve_by_hand(unit.tx, case, settlements, body.resolution, unit.as_of)
+        check_resolvable(case.kind, case.status, worked_on=concern.worked_on)
+        closed = await resolve_by_hand(unit.tx, unit.scope, case, concern, body.resolution, unit.as_of)
         await unit.audit("case.resolved", "case", case.id, kind=case.kind, resolution=body.resolution)
         return Reply(200, CaseView(**closed.model_dump()))
 

@@ -20,7 +20,7 @@ from contracts.base import Scope
 from domain.payment import REFUND_PENDING_CHECKS
 from infra.database import Database
 from models.case import get_case, open_case, open_cases
-from models.case_closing import is_worked_on, lock_settlements, resolve_by_hand, resolve_retried
+from models.case_closing import concern_of, resolve_by_hand, resolve_retried
 from models.refund_reconciliation import wrong_credits
 from models.settlement import get_settlement, requeue_failed
 from tests.fixtures.pledges import NGN, NOW
@@ -105,7 +105,7 @@ async def close(each: Settling, case_id: str, resolution: str = "Paid in cash.")
     async with each.db.transaction(each.scope) as tx:
         case = await get_case(tx, case_id)
         assert case is not None
-        await resolve_by_hand(tx, case, await lock_settlements(tx, case), resolution, NOW)
+        await resolve_by_hand(tx, each.scope, case, await concern_of(tx, case), resolution, NOW)
 
 
 async def retry(each: Settling) -> list[str]:
@@ -147,11 +147,13 @@ async def test_a_refused_refund_is_not_asked_for_anew_by_itself(made: Made) -> N
     assert (await refunds.advance(each.scope, first, NOW)).status == "failed"
     async with each.db.transaction(each.scope) as tx:
         [case] = await open_cases(tx, 10)
-        assert await is_worked_on(tx, case), "not to be closed by hand: the line may yet succeed, for all anybody knows"
+        assert (await concern_of(tx, case)).worked_on, (
+            "not to be closed by hand: the line may yet succeed, for all anybody knows"
+        )
     await each.run()
     assert each.line(0) == ("failed", "refund_failed")
     async with each.db.transaction(each.scope) as tx:
-        assert not await is_worked_on(tx, case)
+        assert not (await concern_of(tx, case)).worked_on
     assert each.sql("select id from refunds") == [(first,)]
     assert await retry(each) == [payment]
     await each.run()

@@ -21,7 +21,7 @@ from models.user import User
 from tests.fixtures.api import Edge, edge_settings, no_temporal
 from tests.fixtures.postgres import add_tenant
 
-REQUESTS = 10_000 if int(os.environ.get("CHAMA_HOSTILE_CASES", "0")) > 2000 else 1_000
+REQUESTS = 10_000 if int(os.environ.get("CHAMA_HOSTILE_CASES", "0")) > 2000 else 2_000
 _SEEN = "select tenant_id, mode from users"
 _ENDINGS = {
     "read": None,
