@@ -9,9 +9,10 @@ from activities.gateways.protocols import PaymentFact, RailAnswer
 from activities.payment_facts import apply_fact
 from contracts.base import Scope
 from domain.errors import NotFound
-from domain.payment import PaymentStatus
+from domain.payment import RENEWAL_MARGIN, PaymentStatus
 from infra.database import Database
 from models import ledger
+from models.campaign import get_campaign
 from models.case import open_cases
 from models.investment import get_investment
 from models.payment import get_attempt, get_payment, refunds_of
@@ -99,3 +100,23 @@ async def test_a_late_authorization_is_a_case_and_no_hold(database: Database, sc
     async with database.transaction(scope) as tx:
         attempt = await get_attempt(tx, pledge.attempt.reference)
     assert attempt is not None and not attempt.held
+
+
+async def test_a_card_held_in_the_window_for_slow_money_is_renewed_in_time(
+    database: Database, scope: Scope, owner_url: str
+) -> None:
+    """The deadline is over, and the card lapses before the campaign decides: its process must look before that."""
+    pledge = await add_pledge(database, scope, owner_url, waiting_seconds=15 * 86_400, capture="deferred")
+    decides = NOW + timedelta(days=14)
+    async with database.transaction(scope) as tx:
+        await tx.execute(
+            "update campaigns set status = 'waiting_funds', deadline_at = %s, next_action_at = %s",
+            (NOW - timedelta(hours=1), decides),
+        )
+    await tell(
+        database, scope, pledge,
+        RailAnswer(fact=PaymentFact.AUTHORIZED, provider_id="pi_1", amount_minor=TICKET, currency=NGN),
+    )  # fmt: skip
+    async with database.transaction(scope) as tx:
+        campaign = await get_campaign(tx, pledge.campaign.id)
+    assert campaign is not None and campaign.next_action_at == NOW + timedelta(days=7) - RENEWAL_MARGIN

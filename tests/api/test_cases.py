@@ -9,18 +9,19 @@ import pytest
 from contracts.base import Mode, Scope
 from models.user import Role
 from tests.fixtures.api import Edge, assert_problem
+from tests.fixtures.pledges import add_pledge
 from tests.fixtures.postgres import add_tenant
 
 _CASE = """
 insert into cases (tenant_id, mode, id, kind, subject_id, status, detail, opened_at)
-values (%s, %s, %s, %s, 'pyo_1', 'open', '{}', now())
+values (%s, %s, %s, %s, %s, 'open', '{}', now())
 """
 STILL_OPEN = "id = %s and status = 'open'"
 
 
-def opened(edge: Edge, kind: str = "late_payout") -> str:
+def opened(edge: Edge, kind: str = "late_payout", subject: str = "pyo_1") -> str:
     case_id = f"cas_{uuid4().hex}"
-    edge.sql(_CASE, edge.scope.tenant_id, str(edge.scope.mode), case_id, kind)
+    edge.sql(_CASE, edge.scope.tenant_id, str(edge.scope.mode), case_id, kind, subject)
     return case_id
 
 
@@ -71,3 +72,28 @@ async def test_by_an_admin_of_the_tenant_only(edge: Edge) -> None:
     )
     assert_problem(await resolve(edge, "cas_none", {"resolution": "Nothing."}), 404, "not_found")
     assert edge.count("cases", STILL_OPEN, case_id) == 1
+
+
+async def test_not_while_its_settlement_works_on_the_line(edge: Edge) -> None:
+    """It may yet succeed: whoever paid it by hand meanwhile would have paid twice."""
+    pledge = await add_pledge(edge.app.state.database, edge.scope, edge.owner_url)
+    scope = (edge.scope.tenant_id, str(edge.scope.mode))
+    edge.sql(
+        "insert into settlements (tenant_id, mode, id, campaign_id, outcome, round, status, lines, created_at) "
+        "values (%s, %s, 'set_1', %s, 'release', 1, 'running', 1, now())",
+        *scope, pledge.campaign.id,
+    )  # fmt: skip
+    edge.sql(
+        "insert into settlement_lines (tenant_id, mode, settlement_id, line_no, investment_id, payment_id, action, status) "
+        "values (%s, %s, 'set_1', 1, %s, %s, 'refund', 'queued')",
+        *scope, pledge.investment.id, pledge.payment.id,
+    )  # fmt: skip
+    case_id = opened(edge, "failed_line", pledge.investment.id)
+    assert_problem(await resolve(edge, case_id, {"resolution": "Paid by cheque."}), 409, "case_worked_on")
+    assert edge.count("cases", STILL_OPEN, case_id) == 1
+    edge.sql("update settlement_lines set status = 'failed' where settlement_id = 'set_1'")
+    answer = await resolve(edge, case_id, {"resolution": "Paid by cheque."}, key="k-2")
+    assert (
+        answer.status_code == 200
+        and edge.count("settlement_lines", "dealt_with_at is not null and line_no = %s", 1) == 1
+    )
