@@ -7,6 +7,7 @@ from tests.controls.guard import FINDING, Edit, Guard
 _TABLES_SQL: Final = "migrations/sql/ledger_transfers.sql"
 _FLOOR_SQL: Final = "migrations/sql/ledger_posting.sql"
 _POST_SQL: Final = "migrations/sql/ledger_transfers_posting.sql"
+_ONE_SQL: Final = "migrations/sql/ledger_post_one.sql"
 _RACES: Final = "tests/models/test_ledger_races.py::"
 _GUARDS: Final = "tests/models/test_ledger_guards.py::"
 _POSTING: Final = "tests/models/test_ledger_posting.py::"
@@ -21,7 +22,7 @@ LEDGER: Final = (
         "no unique index on a posting's key",
         (
             Edit(_TABLES_SQL, "add primary key (key, tenant_id, mode, part), "),
-            Edit(_POST_SQL, "on conflict (key, tenant_id, mode, part) do nothing", "on conflict do nothing"),
+            Edit(_ONE_SQL, "on conflict (key, tenant_id, mode, part) do nothing", "on conflict do nothing"),
         ),
         (f"{_RACES}test_copies_of_one_posting",),
     ),
@@ -100,7 +101,8 @@ LEDGER: Final = (
         "A1",
         "what leaves an account in one currency comes into another",
         (
-            Edit(_POST_SQL, "if d_currency <> c_currency then", "if false then"),
+            Edit(_ONE_SQL, "if d_currency = c_currency and", "if"),
+            Edit(_ONE_SQL, "elsif d_currency <> c_currency then", "elsif false then"),
             Edit(_POST_SQL, "where v_currencies[i.debit] <> v_currencies[i.credit])", "where false)"),
         ),
         (f"{_GUARDS}test_both_doors_refuse_two_currencies",),
@@ -110,8 +112,9 @@ LEDGER: Final = (
         "A3",
         "a posting locks the debited account first, whichever is the lower",
         (
-            Edit(_POST_SQL, "    if d_id < c_id then\n", "    if true then\n"),
-            Edit(_POST_SQL, "    if d_id > c_id then\n", "    if false then\n"),
+            Edit(_ONE_SQL, " if d_id < c_id then\n", " if true then\n"),
+            Edit(_ONE_SQL, " if d_id > c_id then\n", " if false then\n"),
+            Edit(_ONE_SQL, "elsif d_id < c_id then", "elsif true then"),
         ),
         (f"{_RACES}test_opposite_postings_do_not_deadlock",),
         shows=f"{FINDING}|psycopg.errors.DeadlockDetected",

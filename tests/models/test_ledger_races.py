@@ -8,7 +8,7 @@ import pytest
 
 from contracts.base import Scope
 from domain import accounts
-from domain.accounts import Leg, Phase, Posting
+from domain.accounts import AccountKind, AccountSpec, Leg, Phase, Posting
 from domain.errors import Conflict
 from domain.money import Money
 from infra.database import Database, Tx, fetch_one
@@ -165,19 +165,26 @@ async def test_batches_that_overlap_do_not_deadlock(database: Database, scope: S
     assert await race(database, scope, *batches) == 30
 
 
-async def test_opposite_postings_do_not_deadlock(database: Database, scope: Scope) -> None:
+@pytest.mark.parametrize("bounded", [True, False])
+async def test_opposite_postings_do_not_deadlock(database: Database, scope: Scope, bounded: bool) -> None:
     """Of two that move money the opposite way, the second waits at the account the first has locked before."""
-    low, high = accounts.wallet("usr_low", "NGN"), accounts.wallet("usr_high", "NGN")
-    await attempt(database, scope, deposit("d1", 5, "usr_low"))
-    await attempt(database, scope, deposit("d2", 5, "usr_high"))
+    low, high = (AccountSpec(f"pot:{n}:NGN", "NGN", AccountKind.LIABILITY, bounded=bounded) for n in ("low", "high"))
+
+    def paid_in(key: str, pot: AccountSpec) -> Posting:
+        return Posting(
+            key, "paid_in", Phase.SINGLE, DAY, (Leg(accounts.provider_clearing("stripe", "NGN"), 5), Leg(pot, -5))
+        )
+
+    await attempt(database, scope, paid_in("d1", low))
+    await attempt(database, scope, paid_in("d2", high))
     there = Posting("there", "moved", Phase.SINGLE, DAY, (Leg(high, 1), Leg(low, -1)))
     back = Posting("back", "moved", Phase.SINGLE, DAY, (Leg(low, 1), Leg(high, -1)))
     async with database.transaction(scope) as tx:
-        await ledger.post(tx, deposit("holds-the-lower", 1, "usr_low"))
+        await ledger.post(tx, paid_in("holds-the-lower", low))
         rival = asyncio.create_task(attempt(database, scope, there))
         other = asyncio.create_task(attempt(database, scope, back))
         await until_somebody_waits(tx, count=2)
-        await ledger.post(tx, deposit("takes-the-higher", 1, "usr_high"))
+        await ledger.post(tx, paid_in("takes-the-higher", high))
     assert await rival and await other
 
 
