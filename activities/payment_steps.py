@@ -20,27 +20,18 @@ from activities.gateways.protocols import (
     RailUnknown,
 )
 from activities.payment_facts import apply_fact, end_unsent, give_up
+from activities.payment_progress import progress_of
 from activities.rails import Rails
 from contracts.base import Message, Scope
 from contracts.ids import attempt_key, provider_key
 from contracts.payment import PaymentProgress, Ruling, RulingOutcome
-from domain.campaign import TAKES_MONEY
 from domain.errors import NotFound
 from domain.money import Money
-from domain.payment import (
-    AWAITS_PROVIDER,
-    GIVE_UP_CHECKS,
-    PAYMENT,
-    AttemptStatus,
-    PaymentStatus,
-    PaymentStep,
-    next_check,
-    next_step,
-)
+from domain.payment import AWAITS_PROVIDER, PAYMENT, AttemptStatus, PaymentStatus
 from infra.database import Database, Tx
 from models.case import open_case, resolve_case
 from models.effect import Claim
-from models.payment import Payment, PaymentAttempt, change_payment, current_attempt, get_attempt, get_payment
+from models.payment import Payment, PaymentAttempt, current_attempt, get_attempt, get_payment
 from models.webhook import events_wait, settle_events_of
 
 _P, _A = PaymentStatus, AttemptStatus
@@ -82,11 +73,11 @@ class PaymentSteps:
             subject = await self._subject(tx, scope, payment_id, as_of)
             payment, attempt = subject.payment, subject.attempt
             if payment.status is not _P.CREATED:
-                return await self._progress(await self._book(tx, subject))
+                return await progress_of(await self._book(tx, subject))
             if payment.cancel_reason is not None and attempt.status is _A.STARTED:
                 book = await self._book(tx, subject)
                 await end_unsent(book, _P.CANCELED, payment.cancel_reason)
-                return await self._progress(book)
+                return await progress_of(book)
             order = await order_for(tx, payment, attempt, subject.rail)
             found = await self._effects.claim(tx, _effect(subject, "start"))
         return await self._begin(subject, order, found)
@@ -116,14 +107,14 @@ class PaymentSteps:
             book = await self._reopen(tx, subject)
             await apply_fact(book, answer)
             await settle_events_of(tx, subject.attempt.reference)
-            return await self._progress(book)
+            return await progress_of(book)
 
     async def capture(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:
         """Take the authorized money, unless its campaign closed in between: then it is released instead."""
         async with self._db.transaction(scope) as tx:
             subject = await self._subject(tx, scope, payment_id, as_of, notices)
             if subject.payment.status is not _P.REQUIRES_CAPTURE:
-                return await self._progress(await self._book(tx, subject))
+                return await progress_of(await self._book(tx, subject))
             found = await self._effects.claim(tx, _effect(subject, "capture"))
         attempt, rail = subject.attempt, subject.rail
 
@@ -165,7 +156,7 @@ class PaymentSteps:
     async def load(self, scope: Scope, payment_id: str, as_of: datetime) -> PaymentProgress:
         """Where the payment stands, without asking anybody."""
         async with self._db.transaction(scope) as tx:
-            return await self._progress(await self._book(tx, await self._subject(tx, scope, payment_id, as_of)))
+            return await progress_of(await self._book(tx, await self._subject(tx, scope, payment_id, as_of)))
 
     async def rule(self, scope: Scope, payment_id: str, as_of: datetime, ruling: Ruling) -> PaymentProgress:
         """Apply an operator's answer to an attempt whose outcome is unknown; to any other, nothing."""
@@ -173,7 +164,7 @@ class PaymentSteps:
             subject = await self._subject(tx, scope, payment_id, as_of)
             book = await self._book(tx, subject)
             if not unknown_attempt(book.attempt):
-                return await self._progress(book)
+                return await progress_of(book)
             attempt = book.attempt
             await book.story("outcome_ruled", outcome=ruling.outcome, operator_id=ruling.operator_id)
             if ruling.outcome is RulingOutcome.CHARGED:
@@ -188,7 +179,7 @@ class PaymentSteps:
             await resolve_case(
                 tx, scope, kind="unknown_outcome", subject_id=attempt.reference, resolution=ruling.outcome, as_of=as_of
             )
-            return await self._progress(book)
+            return await progress_of(book)
 
     async def _begin(self, subject: Subject, order: PaymentOrder, found: Claim | None = None) -> PaymentProgress:
         """Start the attempt, or find out what became of an earlier start."""
@@ -232,7 +223,7 @@ class PaymentSteps:
             book = await self._reopen(tx, subject)
             await settled.record(tx)
             await self._apply(book, settled, operation, dead_as)
-            return await self._progress(book)
+            return await progress_of(book)
 
     async def _apply(self, book: Book, settled: Settled[RailAnswer], operation: str, dead_as: PaymentStatus) -> None:
         answer = settled.answer
@@ -271,7 +262,7 @@ class PaymentSteps:
             if book.attempt.status not in (_A.UNKNOWN, _A.CAPTURED, _A.VOIDED, _A.DECLINED, _A.EXPIRED):
                 await book.change_attempt(status=_A.UNKNOWN)
                 await book.story("outcome_unknown")
-            return await self._progress(book)
+            return await progress_of(book)
 
     async def _open(self, scope: Scope, payment_id: str, as_of: datetime, notices: str = "") -> Subject:
         async with self._db.transaction(scope) as tx:
@@ -309,43 +300,6 @@ class PaymentSteps:
         subject = Subject(subject.scope, payment, attempt, subject.rail, subject.as_of, subject.notices)
         return await self._book(tx, subject)
 
-    async def _progress(self, book: Book) -> PaymentProgress:
-        """Decide the next step and when, and write it down for operators and the test clock."""
-        tx, payment, attempt, as_of = book.tx, book.payment, book.attempt, book.as_of
-        unknown = unknown_attempt(attempt)
-        lapsed = payment.status is _P.REQUIRES_ACTION and payment.expires_at is not None and payment.expires_at <= as_of
-        step = next_step(
-            status=payment.status,
-            attempt=attempt.status,
-            capture_now=payment.capture == "immediate",
-            cancel=payment.cancel_reason is not None or _unwanted(book),
-            lapsed=lapsed,
-        )
-        blocked, at, checks = None, None, 0
-        if step is PaymentStep.WAIT:
-            checks = payment.checks + 1
-            at = as_of + next_check(payment.checks, unknown=unknown)
-            if payment.expires_at is not None and not unknown and payment.status is _P.REQUIRES_ACTION:
-                at = min(at, payment.expires_at)
-            if unknown and checks > GIVE_UP_CHECKS:
-                blocked = "unknown_outcome"
-                detail: dict[str, object] = {"payment_id": payment.id, "checks": checks}
-                await open_case(
-                    tx, book.scope, kind="unknown_outcome", subject_id=attempt.reference, detail=detail, as_of=as_of
-                )
-        if payment.blocked_reason is not None and blocked is None:
-            await resolve_case(
-                tx,
-                book.scope,
-                kind="unknown_outcome",
-                subject_id=attempt.reference,
-                resolution=f"looked up: {attempt.status}",
-                as_of=as_of,
-            )
-        if (payment.next_action_at, payment.blocked_reason, payment.checks) != (at, blocked, checks):
-            await change_payment(tx, payment.id, next_action_at=at, blocked_reason=blocked, checks=checks)
-        return PaymentProgress(status=payment.status, step=step, next_action_at=at, blocked_reason=blocked)
-
 
 def _effect(subject: Subject, operation: str) -> Effect[RailAnswer]:
     attempt = subject.attempt
@@ -365,12 +319,6 @@ def effect_on(scope: Scope, provider: str, reference: str, amount: Money, operat
         ),
         answer=RailAnswer,
     )
-
-
-def _unwanted(book: Book) -> bool:
-    """The campaign was decided, and this payment has not brought its money, or would be captured only now."""
-    closed = book.campaign is not None and book.campaign.status not in TAKES_MONEY
-    return closed and (book.payment.status in AWAITS_PROVIDER or book.payment.capture == "immediate")
 
 
 def _page_is_lost(book: Book, answer: RailAnswer) -> bool:

@@ -70,7 +70,8 @@ class PaymentActivities:
         return await self._told(task, progress)
 
     async def _told(self, task: PaymentTask, progress: PaymentProgress) -> PaymentProgress:
-        if progress.step is not PaymentStep.DONE:
+        """Nothing more is to be done, or nothing but looking for slow money: then people need not wait for that."""
+        if progress.step is not PaymentStep.DONE and not progress.late:
             return progress
         return progress.model_copy(
             update={"notices": not await self._notifications.send_at_once(task.scope, task.payment_id)}

@@ -40,6 +40,8 @@ class PaymentInput(Message):
     process reads where it stands instead of starting an attempt.
 
     `woken` and `ruling`: messages the run before this one had heard, but not yet acted upon when it continued as new.
+
+    `late`: the payment has ended, and nobody waits for this process, which looks for its slow money.
     """
 
     scope: Scope
@@ -48,6 +50,7 @@ class PaymentInput(Message):
     resume: bool = False
     woken: bool = False
     ruling: Ruling | None = None
+    late: bool = False
 
 
 class PaymentTask(Message):
@@ -63,6 +66,7 @@ class PaymentProgress(Message):
 
     `next_action_at` (business time) is when to do `step`; None with `step` WAIT means only a message can help.
     `notices`: whether messages to people may wait to be sent; after the last step, False when they went out with it.
+    `late`: the payment has ended; it waits only for slow money that could not be stopped, and goes back if it comes.
     """
 
     status: PaymentStatus
@@ -70,13 +74,15 @@ class PaymentProgress(Message):
     next_action_at: datetime | None = None
     blocked_reason: str | None = None
     notices: bool = True
+    late: bool = False
 
 
 class PaymentResult(Message):
-    """How the process ended. `as_of`: its business time then."""
+    """How the process ended. `as_of`: its business time then. `late`: its slow money is still to be looked for."""
 
     status: PaymentStatus
     as_of: datetime
+    late: bool = False
 
 
 class RulingTask(Message):

@@ -61,6 +61,10 @@ class AttemptStatus(StrEnum):
     INTEGRITY_FAILURE = "integrity_failure"
 
 
+MAY_YET_BRING_MONEY = frozenset({AttemptStatus.PENDING, AttemptStatus.REQUIRES_ACTION})
+"""An attempt in one of these whose payment has ended could not be stopped at its rail: it is looked for, see `next_late_look`."""
+
+
 class RefundStatus(StrEnum):
     """A refund's state."""
 
@@ -104,7 +108,8 @@ def next_step(
     """What to do about a payment, from its own status and its newest attempt's.
 
     `cancel`: the payer or the campaign gave it up. `lapsed`: the payer's time to finish is over. An UNKNOWN attempt
-    blocks everything but looking up (DESIGN §2.4). A dead payment whose attempt is still authorized (late success) is voided.
+    blocks everything but looking up (DESIGN §2.4). A dead payment whose attempt is still authorized (late success) is voided,
+    and one whose attempt may yet bring money is looked up.
     """
     if attempt in (AttemptStatus.UNKNOWN, AttemptStatus.STARTED):
         return PaymentStep.WAIT
@@ -118,7 +123,7 @@ def next_step(
         return PaymentStep.CAPTURE if capture_now else PaymentStep.DONE
     if attempt is AttemptStatus.AUTHORIZED or status is _P.IN_REVIEW:
         return PaymentStep.VOID
-    return PaymentStep.DONE
+    return PaymentStep.WAIT if status in _DEAD and attempt in MAY_YET_BRING_MONEY else PaymentStep.DONE
 
 
 PAY_WITHIN = timedelta(hours=24)
@@ -143,6 +148,19 @@ def next_check(checks: int, *, unknown: bool) -> timedelta:
     """
     schedule = _UNKNOWN_CHECKS if unknown else _ACTION_CHECKS
     return schedule[min(checks, len(schedule) - 1)]
+
+
+_LATE_LOOKS = tuple(timedelta(hours=h) for h in (1, 3, 12))
+LATE_LOOKS = 61
+"""So many look-ups (`next_late_look`) are thirty days: longer than any transfer is on its way."""
+
+
+def next_late_look(looks: int) -> timedelta | None:
+    """How long to wait before look-up number `looks` (0-based) for slow money whose payment has ended.
+
+    Nobody waits for it, and a webhook usually tells; None when it is not looked for any more.
+    """
+    return _LATE_LOOKS[min(looks, len(_LATE_LOOKS) - 1)] if looks < LATE_LOOKS else None
 
 
 def matches_request(*, asked_minor: int, asked_currency: str, got_minor: int | None, got_currency: str | None) -> bool:

@@ -7,6 +7,7 @@ investment's row and the campaign's counters in the same transaction as the mone
 is captured or released by the campaign's settlement.
 """
 
+import contextlib
 from typing import Final
 
 from temporalio import workflow
@@ -16,7 +17,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 with workflow.unsafe.imports_passed_through():
     from contracts.ids import workflow_id
     from contracts.investment import InvestmentInput, InvestmentResult
-    from contracts.payment import PaymentInput
+    from contracts.payment import PaymentInput, PaymentResult
     from domain.investment import InvestmentStatus
     from domain.payment import PaymentStatus
     from workflows.continuing import is_full
@@ -25,7 +26,7 @@ with workflow.unsafe.imports_passed_through():
     from workflows.payment import PaymentWorkflow
     from workflows.visibility import found_by, show
 
-# Patches: continuing.CONTINUE_WHEN_FULL.
+# Patches: continuing.CONTINUE_WHEN_FULL. A payment's result is `late` only behind payment.LEAVE_LATE_MONEY.
 
 MAX_WAITS: Final = 500
 """Longer than any payment waits for its payer."""
@@ -74,5 +75,21 @@ class InvestmentWorkflow:
                 if is_full():
                     workflow.continue_as_new(self._input)
             else:
+                if result.late:
+                    await self._look_for_late_money(result)
                 return _ENDS.get(result.status, InvestmentStatus.FAILED)
         raise ApplicationError("the payment's process never ended", type="payment_busy", non_retryable=True)
+
+    async def _look_for_late_money(self, result: PaymentResult) -> None:
+        """The pledge has ended; its slow money may take weeks, and goes back: the payment's process goes on without us."""
+        scope, payment_id = self._input.scope, self._input.payment_id
+        with contextlib.suppress(WorkflowAlreadyStartedError):  # somebody has resumed it already
+            await workflow.start_child_workflow(
+                PaymentWorkflow.run,
+                PaymentInput(scope=scope, payment_id=payment_id, as_of=result.as_of, resume=True, late=True),
+                id=workflow_id("payment", scope, payment_id),
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE,
+                parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+                search_attributes=found_by(scope, payment_id),
+                static_summary=f"late money of payment {payment_id}",
+            )

@@ -9,11 +9,13 @@ the provider did not tell us is UNKNOWN and only looked up until it is known (DE
 
 A deferred payment ends here at `requires_capture`; the campaign's settlement captures or voids it later. Whatever must be
 done about a payment afterwards (cancel a held pledge, void a late authorization) starts this workflow again with `resume`.
+Slow money that could not be stopped is looked for after the payment's end, by a run nobody waits for (`late`).
 """
 
 import asyncio
 import contextlib
 from datetime import datetime
+from typing import Final
 
 from temporalio import workflow
 
@@ -27,8 +29,10 @@ with workflow.unsafe.imports_passed_through():
     from workflows.options import GATEWAY, LEDGER
     from workflows.visibility import show
 
-# Patches: continuing.CONTINUE_WHEN_FULL.
+# Patches: continuing.CONTINUE_WHEN_FULL, LEAVE_LATE_MONEY.
 
+LEAVE_LATE_MONEY: Final = "leave-late-money"
+"""The patch's name: a run begun before it keeps its parent waiting until slow money nobody wants any more is decided."""
 MAX_STEPS = 400
 """A further bound on one run: a payment polled for its whole day takes some twenty steps."""
 
@@ -52,19 +56,24 @@ class PaymentWorkflow:
             show(progress.status, next_action_at=progress.next_action_at, blocked=progress.blocked_reason)
             if is_full():
                 break
-            if progress.step is not PaymentStep.DONE:
+            if progress.step is not PaymentStep.DONE and not self._is_for_a_late_run(progress):
                 progress = await self._next(progress)
                 continue
             await workflow.wait_condition(workflow.all_handlers_finished)
             if progress.notices:
                 await tell(self._input.scope, self._input.payment_id)
             if not self._woken:
-                return PaymentResult(status=progress.status, as_of=self._time.now())
+                return PaymentResult(status=progress.status, as_of=self._time.now(), late=progress.late)
             progress = await self._check()  # somebody spoke while this was ending: neither a cancel nor money is lost
         await workflow.wait_condition(workflow.all_handlers_finished)
         unheard = {"woken": self._woken, "ruling": self._ruling}
         workflow.continue_as_new(input.model_copy(update={"as_of": self._time.now(), "resume": True, **unheard}))
         return None
+
+    def _is_for_a_late_run(self, progress: PaymentProgress) -> bool:
+        """Whether only late money is waited for, while somebody waits for this run: that one begins another for it."""
+        waited_for = workflow.info().parent is not None and not self._input.late
+        return progress.late and waited_for and workflow.patched(LEAVE_LATE_MONEY)
 
     async def _next(self, progress: PaymentProgress) -> PaymentProgress:
         """Wait if the step says so, then take it."""

@@ -8,6 +8,7 @@ import pytest
 from domain.payment import (
     AWAITS_PROVIDER,
     GIVE_UP_CHECKS,
+    LATE_LOOKS,
     PAYMENT,
     RENEWAL_MARGIN,
     AttemptStatus,
@@ -16,6 +17,7 @@ from domain.payment import (
     matches_request,
     must_renew,
     next_check,
+    next_late_look,
     next_step,
 )
 
@@ -53,6 +55,9 @@ def test_an_unknown_outcome_is_only_looked_up(status: PaymentStatus, attempt: At
         (P.IN_REVIEW, A.INTEGRITY_FAILURE, True, False, False, S.VOID),
         (P.FAILED, A.AUTHORIZED, True, False, False, S.VOID),
         (P.FAILED, A.DECLINED, True, True, True, S.DONE),
+        (P.CANCELED, A.PENDING, True, True, False, S.WAIT),
+        (P.EXPIRED, A.REQUIRES_ACTION, True, False, True, S.WAIT),
+        (P.CANCELED, A.EXPIRED, True, True, False, S.DONE),
         (P.SUCCEEDED, A.CAPTURED, True, True, False, S.DONE),
     ],
 )
@@ -74,6 +79,13 @@ def test_look_ups_become_rarer_and_never_stop() -> None:
     assert waits[0] <= timedelta(seconds=1)
     assert sum(waits[:GIVE_UP_CHECKS], timedelta()) < timedelta(hours=24)
     assert next_check(10**6, unknown=False) == timedelta(hours=3)
+
+
+def test_late_money_is_looked_for_ever_more_rarely_and_not_for_ever() -> None:
+    waits = [wait for n in range(LATE_LOOKS) if (wait := next_late_look(n)) is not None]
+    assert waits == sorted(waits) and len(waits) == LATE_LOOKS
+    assert timedelta(days=28) < sum(waits, timedelta()) < timedelta(days=31)
+    assert next_late_look(LATE_LOOKS) is None
 
 
 @pytest.mark.parametrize(

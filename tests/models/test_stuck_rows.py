@@ -119,6 +119,7 @@ def in_the_middle(plant: Planter) -> None:
     plant.payment(next_action_at=soon)
     plant.payment(next_action_at=plant.now - just_now)
     plant.payment(status="succeeded", next_action_at=plant.now - HOUR)
+    plant.payment(status="canceled", next_action_at=plant.now - HOUR)  # its slow money is looked for now and then
     plant.refund(plant.payment(), "pending", reason="campaign_failed", next_action_at=plant.now - HOUR)
     plant.effect(f"attempt/ref-{plant.payment('unknown')}/start", "unknown", 30 * just_now)
     plant.effect(f"attempt/ref-{plant.payment('started')}/start", "claimed", just_now)

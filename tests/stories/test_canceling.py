@@ -129,6 +129,31 @@ async def captured_money_cannot_be_canceled(world: Stage) -> None:
 
 
 @STORIES.tell
+async def slow_money_canceled_on_its_way_that_no_event_tells_of(world: Stage) -> None:
+    """The transfer cannot be stopped, and its webhook is lost: it is looked for, and nobody waits for that."""
+    campaign = await world.campaign("keep_what_you_raise", goal=500_000)
+    ada = await world.person()
+    await world.fault("paystack", "webhook", "drop", times=1_000)
+    made = await world.invest(ada, campaign, 85_000, "paystack")
+    await world.pay_page(made["next_action"], "bank")
+    await world.cancel(ada, made)
+    await world.until(ada, f"/v1/investments/{made['id']}", "canceled")
+    await world.mailed(ada, "was canceled")
+    ended = (await world.temporal()).get_workflow_handle(made["workflow_id"])
+    assert (await ended.result())["status"] == "canceled"
+    assert (await world.payment(ada, made))["next_action_at"] is not None
+
+    await world.settle("paystack", await world.reference(ada, made), "succeeded")
+    await world.forward(made["payment_id"], hours=4)
+    await world.clear_faults("paystack")
+    await world.event(ada, made, "refund_succeeded")
+    assert await world.taken("paystack") == [(85_000, 85_000)]
+    assert await world.cases() == [("late_success", "resolved", "refunded")]
+    seen = await world.payment(ada, made)
+    assert (seen["status"], seen["next_action_at"]) == ("canceled", None), "nothing more is looked for"
+
+
+@STORIES.tell
 async def slow_money_canceled_on_its_way(world: Stage) -> None:
     """A bank transfer cannot be stopped: when it arrives it is only held at the provider, and released."""
     campaign = await world.campaign("keep_what_you_raise", goal=500_000)
