@@ -30,7 +30,7 @@ from domain.money import Money
 from domain.payment import AWAITS_PROVIDER, PAYMENT, AttemptStatus, PaymentStatus
 from infra.database import Database, Tx
 from models.case import open_case, resolve_case
-from models.effect import Claim
+from models.effect import Claim, was_sent
 from models.payment import Payment, PaymentAttempt, current_attempt, get_attempt, get_payment
 from models.webhook import events_wait, settle_events_of
 
@@ -74,10 +74,8 @@ class PaymentSteps:
             payment, attempt = subject.payment, subject.attempt
             if payment.status is not _P.CREATED:
                 return await progress_of(await self._book(tx, subject))
-            if payment.cancel_reason is not None and attempt.status is _A.STARTED:
-                book = await self._book(tx, subject)
-                await end_unsent(book, _P.CANCELED, payment.cancel_reason)
-                return await progress_of(book)
+            if ended := await self._ended_unsent(tx, subject):
+                return ended
             order = await order_for(tx, payment, attempt, subject.rail)
             found = await self._effects.claim(tx, _effect(subject, "start"))
         return await self._begin(subject, order, found)
@@ -87,10 +85,14 @@ class PaymentSteps:
         older than what events have announced since, which is then looked up as well."""
         async with self._db.transaction(scope) as tx:
             subject = await self._subject(tx, scope, payment_id, as_of, notices)
-            unanswered = unknown_attempt(subject.attempt) and subject.attempt.provider_id is None
-            order = await order_for(tx, subject.payment, subject.attempt, subject.rail) if unanswered else None
+            order: PaymentOrder | None = None
+            if unknown_attempt(subject.attempt) and subject.attempt.provider_id is None:
+                if ended := await self._ended_unsent(tx, subject):
+                    return ended
+                order = await order_for(tx, subject.payment, subject.attempt, subject.rail)
+                found = await self._effects.claim(tx, _effect(subject, "start"))
         if order is not None:
-            progress = await self._begin(subject, order)
+            progress = await self._begin(subject, order, found)
             async with self._db.transaction(scope) as tx:
                 subject = await self._subject(tx, scope, payment_id, as_of, notices)
                 if unknown_attempt(subject.attempt) or not await events_wait(tx, subject.attempt.reference):
@@ -181,12 +183,29 @@ class PaymentSteps:
             )
             return await progress_of(book)
 
-    async def _begin(self, subject: Subject, order: PaymentOrder, found: Claim | None = None) -> PaymentProgress:
-        """Start the attempt, or find out what became of an earlier start."""
+    async def _begin(self, subject: Subject, order: PaymentOrder, found: Claim) -> PaymentProgress:
+        """Start the attempt, or find out what became of an earlier start. Claimed under the payment's lock: who cancels it
+        is either seen before the claim, or sees the claim."""
         rail = subject.rail
         return await self.operate(
             subject, "start", lambda: rail.start(order), lambda claim: resolve_start(rail, order, claim), found=found
         )
+
+    async def _ended_unsent(self, tx: Tx, subject: Subject) -> PaymentProgress | None:
+        """Ends an attempt that nobody wants any more and no provider ever heard of; None for any other.
+
+        The claim decides, not the attempt's status, which stays `started` until an answer is recorded: a worker that died
+        on the way may have taken money.
+        """
+        payment, attempt = subject.payment, subject.attempt
+        canceled = payment.status is _P.CREATED and payment.cancel_reason is not None
+        if attempt.status is not _A.STARTED or not (canceled or PAYMENT.is_terminal(payment.status)):
+            return None
+        if await was_sent(tx, attempt_key(attempt.reference, "start")):
+            return None
+        book = await self._book(tx, subject)
+        await end_unsent(book, _P.CANCELED, payment.cancel_reason or "voided")
+        return await progress_of(book)
 
     async def operate(
         self,

@@ -10,7 +10,7 @@ from sqlalchemy import Column, LargeBinary
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field
 
-from infra.database import Tx
+from infra.database import Tx, fetch_one
 from models.base import Scoped
 
 
@@ -144,6 +144,12 @@ select 1 as found from effects
  where key = any($1::text[]) and status = 'claimed' and sent_at > now() - interval '5 seconds' limit 1
 """
 """A row while the answer to a call under one of some keys is awaited, or is just being written down."""
+
+
+async def was_sent(tx: Tx, key: str) -> bool:
+    """Whether a call under the key has, or may have, reached anybody: claimed is as good as sent, until it is `unsent`."""
+    statement = "select 1 as found from effects where key = %s and status <> 'unsent'"
+    return await fetch_one(tx, statement, (key,)) is not None
 
 
 async def send_again(tx: Tx, key: str) -> None:

@@ -5,14 +5,14 @@ from datetime import timedelta
 
 import pytest
 
-from activities.gateways.protocols import PaymentFact
+from activities.gateways.protocols import PaymentFact, RailNotSent
 from contracts.base import Scope
 from contracts.payment import PaymentProgress
-from domain.payment import LATE_LOOKS, PaymentStatus, PaymentStep
+from domain.payment import LATE_LOOKS, AttemptStatus, PaymentStatus, PaymentStep
 from infra.database import Database
 from models.audit import audit_books
 from models.case import Case, open_cases
-from models.payment import get_attempt, refunds_of
+from models.payment import change_attempt, change_payment, get_attempt, get_payment, refunds_of
 from models.reconciliation import unmatched_payments, wrong_counters
 from tests.fixtures.pledges import NOW, Pledge, add_pledge
 from tests.fixtures.postgres import role_url
@@ -70,3 +70,71 @@ async def test_slow_money_that_cannot_be_stopped_is_looked_for_a_bounded_time(
     assert [each.kind for each in await cases(database, scope)] == ["late_success"]
     async with database.transaction(scope) as tx:
         assert [each.reason for each in await refunds_of(tx, payment)] == ["late_success"]
+
+
+class WorkerDied(BaseException):
+    """As a kill: nothing that comes after it is done."""
+
+
+async def unsent_pledge(database: Database, scope: Scope, owner_url: str) -> Pledge:
+    """One whose provider was never called."""
+    pledge = await add_pledge(database, scope, owner_url, status=P.CREATED)
+    async with database.transaction(scope) as tx:
+        await change_attempt(tx, pledge.attempt.reference, status=AttemptStatus.STARTED)
+    return pledge
+
+
+async def cancel(database: Database, scope: Scope, pledge: Pledge) -> None:
+    async with database.transaction(scope) as tx:
+        await change_payment(tx, pledge.payment.id, cancel_reason="canceled_by_investor")
+
+
+async def payment_status(database: Database, scope: Scope, pledge: Pledge) -> PaymentStatus:
+    async with database.transaction(scope) as tx:
+        payment = await get_payment(tx, pledge.payment.id)
+    assert payment is not None
+    return payment.status
+
+
+@pytest.mark.parametrize("step", ["start", "check"])
+async def test_money_taken_by_a_call_whose_worker_died_is_found_after_a_cancel(
+    database: Database, scope: Scope, owner_url: str, step: str
+) -> None:
+    """The claim was committed, so the provider may have heard: the attempt's status alone does not tell."""
+    pledge = await unsent_pledge(database, scope, owner_url)
+    rail = Planned({"start": [WorkerDied(), told(F.CAPTURED)]})
+    steps, payment = rail.steps(database), pledge.payment.id
+    with pytest.raises(WorkerDied):
+        await steps.start(scope, payment, NOW)
+    await cancel(database, scope, pledge)
+    assert await attempt_status(database, scope, pledge) == "started"
+
+    await (steps.start if step == "start" else steps.check)(scope, payment, NOW)
+    assert await payment_status(database, scope, pledge) is P.CANCELED
+    assert await attempt_status(database, scope, pledge) == "captured"
+    assert [each.kind for each in await cases(database, scope)] == ["late_success"]
+    async with database.transaction(scope) as tx:
+        assert [each.reason for each in await refunds_of(tx, payment)] == ["late_success"]
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["never tried", "known not to have been sent"])
+@pytest.mark.parametrize("step", ["start", "check"])
+async def test_a_pledge_canceled_before_anything_was_sent_is_never_sent(
+    database: Database, scope: Scope, owner_url: str, step: str, refused: bool
+) -> None:
+    """Nobody worked while it was made and canceled: its process begins by looking where it stands."""
+    pledge = await unsent_pledge(database, scope, owner_url)
+    rail = Planned({"start": [RailNotSent("rate_limited"), told(F.AUTHORIZED)]})
+    steps, payment = rail.steps(database), pledge.payment.id
+    if refused:
+        with pytest.raises(RailNotSent):
+            await steps.start(scope, payment, NOW)
+    calls = [*rail.calls]
+    await cancel(database, scope, pledge)
+    progress = await steps.load(scope, payment, NOW)
+    assert progress.step is S.WAIT
+
+    progress = await (steps.start if step == "start" else steps.check)(scope, payment, NOW)
+    assert (progress.status, progress.step) == (P.CANCELED, S.DONE)
+    assert rail.calls == calls, "no provider hears of it"
+    assert await attempt_status(database, scope, pledge) == "not_sent"
