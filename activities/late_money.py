@@ -15,7 +15,7 @@ from domain.money import Money
 from domain.payment import PAYMENT, WALLET, AttemptStatus, PaymentStatus, RefundStatus
 from models import ledger
 from models.base import insert
-from models.case import UNEXPECTED_MONEY, open_case, resolve_about
+from models.case import UNBOOKED, UNEXPECTED_MONEY, open_case, resolve_about
 from models.payment import Refund
 
 _A, _P = AttemptStatus, PaymentStatus
@@ -38,21 +38,37 @@ async def late_capture(book: Book, answer: RailAnswer) -> None:
 
 
 async def integrity_failure(book: Book, answer: RailAnswer) -> None:
-    """The provider took or holds something else than was asked: never booked as the payment, always given back."""
-    detail = {
+    """The provider took or holds something else than was asked: never booked as the payment, always given back.
+
+    Taken in another currency, or in an amount nobody tells, it cannot be booked at all: the payment fails, and a person
+    gives it back at the provider and closes the case.
+    """
+    reported = (answer.amount_minor, answer.currency)
+    over = book.attempt.status is _A.INTEGRITY_FAILURE and book.payment.status is not _P.IN_REVIEW
+    if over and (book.attempt.reported_minor, book.attempt.reported_currency) == reported:
+        return  # told again
+    taken = answer.fact is PaymentFact.CAPTURED
+    bookable = bool(answer.amount_minor) and (answer.currency or "").upper() == book.attempt.currency
+    detail: dict[str, Any] = {
         "asked_minor": book.attempt.amount_minor,
         "asked_currency": book.attempt.currency,
         "reported_minor": answer.amount_minor,
         "reported_currency": answer.currency,
     }
+    if taken and not bookable:
+        await close_cases(book, "captured")  # where it was held before: this one is closed by hand
+        detail[UNBOOKED] = True
     await _open(book, "amount_mismatch", detail)
     await book.change_attempt(
         status=_A.INTEGRITY_FAILURE, reported_minor=answer.amount_minor, reported_currency=answer.currency
     )
     await book.move_payment(_P.IN_REVIEW, error_code="amount_mismatch")
-    same_currency = (answer.currency or "").upper() == book.attempt.currency
-    if answer.fact is PaymentFact.CAPTURED and same_currency and answer.amount_minor:
+    if taken and answer.amount_minor and bookable:
         await _take_and_return(book, answer.amount_minor, reason="amount_mismatch", status=_A.INTEGRITY_FAILURE)
+    elif taken:
+        await _release_hold(book)
+        await book.change_attempt(held=False)
+    if taken:
         await _fail(book, "amount_mismatch")
 
 
@@ -79,7 +95,10 @@ async def close_cases(book: Book, resolution: str) -> None:
 
 
 async def _open(book: Book, kind: str, detail: dict[str, Any]) -> None:
-    await open_case(book.tx, book.scope, kind=kind, subject_id=book.attempt.reference, detail=detail, as_of=book.as_of)
+    await open_case(
+        book.tx, book.scope, kind=kind, subject_id=book.attempt.reference, detail=detail, as_of=book.as_of,
+        again=UNBOOKED in detail,
+    )  # fmt: skip
     await book.story(f"case_{kind}", **detail)
 
 
@@ -88,14 +107,19 @@ async def _take_and_return(book: Book, amount_minor: int, *, reason: str, status
     taken = accounts.unexpected_money(
         book.key("capture"), provider=book.attempt.provider, amount=amount, as_of=book.as_of
     )
-    if book.attempt.held:
-        void = accounts.authorization_voided(book.key("void"), hold=book.hold_key, as_of=book.as_of)
-        await ledger.post(book.tx, void)
+    await _release_hold(book)
     await ledger.post(book.tx, taken)
     await book.change_attempt(status=status, held=False, captured_minor=amount_minor)
     refund = await request_refund(book, accounts.suspense(amount.currency), amount, reason=reason)
     task = RefundInput(scope=book.scope, refund_id=refund.id, as_of=book.as_of)
     await book.start("refund", "RefundWorkflow", refund.id, task)
+
+
+async def _release_hold(book: Book) -> None:
+    """What was promised to the destination is not what was taken."""
+    if book.attempt.held:
+        void = accounts.authorization_voided(book.key("void"), hold=book.hold_key, as_of=book.as_of)
+        await ledger.post(book.tx, void)
 
 
 async def request_refund(

@@ -8,12 +8,13 @@ BY_HAND: Final = frozenset({"failed_line", "failed_refund", "late_payout"})
 """A provider has said its last word, so nothing else will close them."""
 
 
-def check_resolvable(kind: str, status: str, *, worked_on: bool) -> None:
-    """Refuse to close by hand what closes by itself, is closed, or may yet succeed.
+def check_resolvable(kind: str, status: str, *, worked_on: bool, unbooked: bool = False) -> None:
+    """Refuse to close by hand what closes by itself, is closed, or may yet succeed. `unbooked`: it is about money that no
+    booking and so no refund of ours is about.
 
     Raises Conflict `case_closes_itself`, `case_resolved`, `case_worked_on`.
     """
-    if kind not in BY_HAND:
+    if kind not in BY_HAND and not unbooked:
         raise Conflict("case_closes_itself", "This kind of case closes when the money it is about is settled.")
     if status != "open":
         raise Conflict("case_resolved", "The case is closed already.")

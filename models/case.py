@@ -35,6 +35,8 @@ update cases set status = 'resolved', resolution = %s, resolved_at = %s where id
 """
 UNEXPECTED_MONEY: Final = ("late_success", "amount_mismatch")
 """The kinds about money in an attempt that has to go back."""
+UNBOOKED: Final = "unbooked"
+"""In the detail of an `amount_mismatch`: it was taken in what cannot be booked, so no refund of ours will close the case."""
 _AGAIN = """
 update cases set status = 'open', detail = %s, opened_at = %s, resolution = null, resolved_at = null
  where id = %s and status = 'resolved'

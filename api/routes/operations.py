@@ -19,7 +19,7 @@ from contracts.visibility import ENTITY
 from domain.case import check_resolvable
 from domain.errors import Conflict, NotFound
 from infra.database import Database
-from models.case import get_case, open_cases
+from models.case import UNBOOKED, get_case, open_cases
 from models.case_closing import concern_of, resolve_by_hand, resolve_retried
 from models.settlement import (
     change_settlement,
@@ -114,7 +114,8 @@ async def resolve(
         concern = await concern_of(unit.tx, found)
         case = await get_case(unit.tx, case_id, lock=True)
         assert case is not None
-        check_resolvable(case.kind, case.status, worked_on=concern.worked_on)
+        unbooked = case.detail.get(UNBOOKED) is True
+        check_resolvable(case.kind, case.status, worked_on=concern.worked_on, unbooked=unbooked)
         closed = await resolve_by_hand(unit.tx, unit.scope, case, concern, body.resolution, unit.as_of)
         await unit.audit("case.resolved", "case", case.id, kind=case.kind, resolution=body.resolution)
         return Reply(200, CaseView(**closed.model_dump()))

@@ -5,15 +5,19 @@ from datetime import timedelta
 
 import pytest
 
-from activities.gateways.protocols import PaymentFact, RailNotSent
+from activities.gateways.protocols import PaymentFact, RailAnswer, RailNotSent
 from contracts.base import Scope
 from contracts.payment import PaymentProgress
 from domain.payment import LATE_LOOKS, AttemptStatus, PaymentStatus, PaymentStep
 from infra.database import Database
 from models.audit import audit_books
+from models.campaign import get_campaign
 from models.case import Case, open_cases
+from models.investment import get_investment
+from models.ledger import balance
 from models.payment import change_attempt, change_payment, get_attempt, get_payment, refunds_of
 from models.reconciliation import unmatched_payments, wrong_counters
+from models.timeline import story
 from tests.fixtures.pledges import NOW, Pledge, add_pledge
 from tests.fixtures.postgres import role_url
 from tests.fixtures.rails import Planned, told
@@ -138,3 +142,45 @@ async def test_a_pledge_canceled_before_anything_was_sent_is_never_sent(
     assert (progress.status, progress.step) == (P.CANCELED, S.DONE)
     assert rail.calls == calls, "no provider hears of it"
     assert await attempt_status(database, scope, pledge) == "not_sent"
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [told(F.CAPTURED, currency="USD"), told(F.CAPTURED).model_copy(update={"amount_minor": None, "captured_minor": 0})],
+    ids=["another currency", "nobody tells how much"],
+)
+async def test_money_taken_in_what_cannot_be_booked_fails_the_payment_once(
+    database: Database, scope: Scope, owner_url: str, taken: RailAnswer
+) -> None:
+    """It cannot be given back by us: the payment ends, and a person deals with it."""
+    pledge = await add_pledge(database, scope, owner_url, capture="deferred")
+    rail = Planned({"look_up": [taken], "void": [taken]})
+    steps, payment = rail.steps(database), pledge.payment.id
+    for _ in range(3):
+        progress = await steps.check(scope, payment, NOW)
+        assert (progress.status, progress.step) == (P.FAILED, S.DONE), "nothing is tried again and again"
+    [case] = await cases(database, scope)
+    assert case.kind == "amount_mismatch" and case.detail["unbooked"] is True
+    async with database.transaction(scope) as tx:
+        told_of = [each.event for each in await story(tx, payment)]
+        investment = await get_investment(tx, pledge.investment.id)
+        campaign = await get_campaign(tx, pledge.campaign.id)
+    assert told_of.count("case_amount_mismatch") == 1
+    assert investment is not None and investment.status == "failed"
+    assert campaign is not None and campaign.pledged_minor == 0, "its place is free"
+
+
+async def test_a_held_card_that_is_taken_in_another_currency_holds_nothing_any_more(
+    database: Database, scope: Scope, owner_url: str
+) -> None:
+    """The case of one that was held in the wrong amount before closes by itself; this one does not."""
+    pledge = await add_pledge(database, scope, owner_url, capture="deferred", cancel_reason="canceled_by_investor")
+    rail = Planned({"look_up": [told(F.AUTHORIZED)], "void": [told(F.CAPTURED, currency="USD")]})
+    steps, payment = rail.steps(database), pledge.payment.id
+    await steps.check(scope, payment, NOW)
+    progress = await steps.void(scope, payment, NOW)
+    assert (progress.status, progress.step) == (P.FAILED, S.DONE)
+    async with database.transaction(scope) as tx:
+        escrow = await balance(tx, f"escrow:{pledge.campaign.id}:NGN")
+    assert (escrow.posted_minor, escrow.available_minor) == (0, 0)
+    assert [each.detail["unbooked"] for each in await cases(database, scope)] == [True]

@@ -14,14 +14,14 @@ from tests.fixtures.postgres import add_tenant
 
 _CASE = """
 insert into cases (tenant_id, mode, id, kind, subject_id, status, detail, opened_at)
-values (%s, %s, %s, %s, %s, 'open', '{}', now())
+values (%s, %s, %s, %s, %s, 'open', %s, now())
 """
 STILL_OPEN = "id = %s and status = 'open'"
 
 
-def opened(edge: Edge, kind: str = "late_payout", subject: str = "pyo_1") -> str:
+def opened(edge: Edge, kind: str = "late_payout", subject: str = "pyo_1", detail: str = "{}") -> str:
     case_id = f"cas_{uuid4().hex}"
-    edge.sql(_CASE, edge.scope.tenant_id, str(edge.scope.mode), case_id, kind, subject)
+    edge.sql(_CASE, edge.scope.tenant_id, str(edge.scope.mode), case_id, kind, subject, detail)
     return case_id
 
 
@@ -51,6 +51,13 @@ async def test_what_closes_by_itself_is_not_closed_by_hand(edge: Edge, kind: str
     case_id = opened(edge, kind)
     assert_problem(await resolve(edge, case_id, {"resolution": "Fine."}), 409, "case_closes_itself")
     assert edge.count("cases", STILL_OPEN, case_id) == 1
+
+
+async def test_money_taken_in_what_cannot_be_booked_is_closed_by_hand(edge: Edge) -> None:
+    """No refund of ours will ever close it."""
+    case_id = opened(edge, "amount_mismatch", "ch-1", '{"unbooked": true}')
+    assert (await resolve(edge, case_id, {"resolution": "Refunded at the provider."})).status_code == 200
+    assert edge.count("cases", STILL_OPEN, case_id) == 0
 
 
 @pytest.mark.parametrize("body", [{}, {"resolution": ""}, {"resolution": 5}, {"resolution": "x", "more": 1}, None])
