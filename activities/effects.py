@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Final, Generic, TypeVar
 
@@ -36,7 +36,10 @@ HEARTBEAT_SECONDS = 1
 
 @dataclass(frozen=True)
 class Effect(Generic[A]):
-    """One call. `exclusive`: the rail has no key of its own, so two callers must never overlap."""
+    """One call. `exclusive`: the rail has no key of its own, so two callers must never overlap.
+
+    `formerly`: the request as an earlier release wrote it down; a claim of then is found by it.
+    """
 
     scope: Scope
     key: str
@@ -45,6 +48,7 @@ class Effect(Generic[A]):
     request: Message
     answer: type[A]
     exclusive: bool = False
+    formerly: Message | None = None
 
     @property
     def request_hash(self) -> bytes:
@@ -116,6 +120,8 @@ class Effects:
             operation=effect.operation,
             request_hash=effect.request_hash,
         )
+        if not found.same_request and effect.formerly is not None:
+            return await self.claim(tx, replace(effect, request=effect.formerly, formerly=None))
         check_same_request(effect, found)
         return found
 

@@ -4,7 +4,7 @@ Used by the payment's own process and by settlement lines: the same call, the sa
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -77,7 +77,7 @@ class PaymentSteps:
             if ended := await self._ended_unsent(tx, subject):
                 return ended
             order = await order_for(tx, payment, attempt, subject.rail)
-            found = await self._effects.claim(tx, _effect(subject, "start"))
+            found = await self._effects.claim(tx, start_of(scope, attempt, order))
         return await self._begin(subject, order, found)
 
     async def check(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:
@@ -90,7 +90,7 @@ class PaymentSteps:
                 if ended := await self._ended_unsent(tx, subject):
                     return ended
                 order = await order_for(tx, subject.payment, subject.attempt, subject.rail)
-                found = await self._effects.claim(tx, _effect(subject, "start"))
+                found = await self._effects.claim(tx, start_of(scope, subject.attempt, order))
         if order is not None:
             progress = await self._begin(subject, order, found)
             async with self._db.transaction(scope) as tx:
@@ -324,6 +324,12 @@ def _effect(subject: Subject, operation: str) -> Effect[RailAnswer]:
     attempt = subject.attempt
     amount = Money(attempt.amount_minor, attempt.currency)
     return effect_on(subject.scope, attempt.provider, attempt.reference, amount, operation)
+
+
+def start_of(scope: Scope, attempt: PaymentAttempt, order: PaymentOrder) -> Effect[RailAnswer]:
+    """An attempt's first call, the same for a payment and for its renewal: each may have to resolve what the other began."""
+    amount = Money(attempt.amount_minor, attempt.currency)
+    return replace(effect_on(scope, attempt.provider, attempt.reference, amount, "start"), formerly=order)
 
 
 def effect_on(scope: Scope, provider: str, reference: str, amount: Money, operation: str) -> Effect[RailAnswer]:

@@ -10,16 +10,14 @@ from contracts.base import Scope
 from contracts.payment import PaymentProgress
 from domain.payment import LATE_LOOKS, AttemptStatus, PaymentStatus, PaymentStep
 from infra.database import Database
-from models.audit import audit_books
 from models.campaign import get_campaign
 from models.case import Case, open_cases
 from models.investment import get_investment
 from models.ledger import balance
 from models.payment import change_attempt, change_payment, get_attempt, get_payment, refunds_of
-from models.reconciliation import unmatched_payments, wrong_counters
 from models.timeline import story
+from tests.fixtures.books import wrong_in_books
 from tests.fixtures.pledges import NOW, Pledge, add_pledge
-from tests.fixtures.postgres import role_url
 from tests.fixtures.rails import Planned, told
 
 F, P, S = PaymentFact, PaymentStatus, PaymentStep
@@ -29,15 +27,7 @@ F, P, S = PaymentFact, PaymentStatus, PaymentStep
 async def audited(owner_url: str, scope: Scope) -> AsyncIterator[None]:
     """At the end the auditor finds nothing wrong with this tenant's books, payments and counters."""
     yield
-    auditor = Database(role_url(owner_url, "chama_audit"), name="audit", max_size=1)
-    await auditor.open()
-    try:
-        async with auditor.transaction() as tx:
-            found = [str(each) for each in await audit_books(tx)]
-            found += [*await unmatched_payments(tx), *await wrong_counters(tx)]
-    finally:
-        await auditor.close()
-    assert [each for each in found if str(scope.tenant_id) in each] == []
+    assert await wrong_in_books(owner_url, scope) == []
 
 
 pytestmark = pytest.mark.usefixtures("audited")
