@@ -193,7 +193,7 @@ async def _over(book: Book, attempt: AttemptStatus, payment: PaymentStatus, code
     if book.attempt.held:
         void = accounts.authorization_voided(book.key("void"), hold=book.hold_key, as_of=book.as_of)
         await ledger.post(book.tx, void)
-    elif book.attempt.status in (_A.AUTHORIZED, _A.INTEGRITY_FAILURE):
+    else:  # whatever its status is by now: the answer to its release may have been lost
         await close_cases(book, "released")
     await book.change_attempt(status=attempt, held=False)
     if await other_hold(book.tx, book.attempt):

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from activities.gateways.protocols import PaymentFact, RailAnswer, RailNotSent
+from activities.gateways.protocols import PaymentFact, RailAnswer, RailNotSent, RailUnknown
 from contracts.base import Scope
 from contracts.payment import PaymentProgress
 from domain.payment import LATE_LOOKS, AttemptStatus, PaymentStatus, PaymentStep
@@ -174,3 +174,19 @@ async def test_a_held_card_that_is_taken_in_another_currency_holds_nothing_any_m
         escrow = await balance(tx, f"escrow:{pledge.campaign.id}:NGN")
     assert (escrow.posted_minor, escrow.available_minor) == (0, 0)
     assert [each.detail["unbooked"] for each in await cases(database, scope)] == [True]
+
+
+async def test_the_case_of_a_late_authorization_closes_when_the_answer_to_its_release_was_lost(
+    database: Database, scope: Scope, owner_url: str
+) -> None:
+    """Nobody could close it by hand."""
+    pledge = await add_pledge(database, scope, owner_url, status=P.CANCELED)
+    rail = Planned({"look_up": [told(F.AUTHORIZED), told(F.VOIDED)], "void": [RailUnknown("timeout")]})
+    steps, payment = rail.steps(database), pledge.payment.id
+    assert (await steps.check(scope, payment, NOW)).step is S.VOID
+    assert [each.kind for each in await cases(database, scope)] == ["late_success"]
+    assert (await steps.void(scope, payment, NOW)).step is S.WAIT
+    assert await attempt_status(database, scope, pledge) == "unknown"
+    progress = await steps.check(scope, payment, NOW)
+    assert (progress.status, progress.step) == (P.CANCELED, S.DONE)
+    assert await cases(database, scope) == []
