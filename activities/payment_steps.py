@@ -32,7 +32,7 @@ from infra.database import Database, Tx
 from models.case import open_case, resolve_case
 from models.effect import Claim, was_sent
 from models.payment import Payment, PaymentAttempt, current_attempt, get_attempt, get_payment
-from models.webhook import events_wait, settle_events_of
+from models.webhook import newest_waiting, settle_events_of
 
 _P, _A = PaymentStatus, AttemptStatus
 _VOIDS: Final = ("void", "late_void")
@@ -86,6 +86,7 @@ class PaymentSteps:
         async with self._db.transaction(scope) as tx:
             subject = await self._subject(tx, scope, payment_id, as_of, notices)
             order: PaymentOrder | None = None
+            newest = await newest_waiting(tx, subject.attempt.reference)
             if unknown_attempt(subject.attempt) and subject.attempt.provider_id is None:
                 if ended := await self._ended_unsent(tx, subject):
                     return ended
@@ -95,7 +96,8 @@ class PaymentSteps:
             progress = await self._begin(subject, order, found)
             async with self._db.transaction(scope) as tx:
                 subject = await self._subject(tx, scope, payment_id, as_of, notices)
-                if unknown_attempt(subject.attempt) or not await events_wait(tx, subject.attempt.reference):
+                newest = await newest_waiting(tx, subject.attempt.reference)
+                if unknown_attempt(subject.attempt) or not newest:
                     return progress
         try:
             answer = await subject.rail.look_up(
@@ -108,7 +110,7 @@ class PaymentSteps:
         async with self._db.transaction(scope) as tx:
             book = await self._reopen(tx, subject)
             await apply_fact(book, answer)
-            await settle_events_of(tx, subject.attempt.reference)
+            await settle_events_of(tx, subject.attempt.reference, newest)
             return await progress_of(book)
 
     async def capture(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:

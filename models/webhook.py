@@ -100,20 +100,22 @@ async def settle_event(
     )
 
 
-async def events_wait(tx: Tx, reference: str) -> bool:
-    """Whether an event about an attempt waits to be answered."""
+async def newest_waiting(tx: Tx, reference: str) -> int:
+    """The row id of the newest event about an attempt that waits to be answered; 0 where none does."""
     row = await fetch_one(
         tx,
-        "select 1 as found from webhook_inbox where reference = %s and status in ('received', 'orphaned') limit 1",
+        "select max(id) as id from webhook_inbox where reference = %s and status in ('received', 'orphaned')",
         (reference,),
     )
-    return row is not None
+    return int(row["id"] or 0) if row is not None else 0
 
 
-async def settle_events_of(tx: Tx, reference: str) -> None:
-    """Every waiting event about an attempt is answered by the look-up just made."""
-    await tx.execute(
-        """update webhook_inbox set status = 'processed', processed_at = now(), tries = tries + 1
-           where reference = %s and status in ('received', 'orphaned')""",
-        (reference,),
-    )
+async def settle_events_of(tx: Tx, reference: str, newest: int) -> None:
+    """Waiting events about an attempt are answered by a look-up, up to the `newest` that waited before it was made: what a
+    later one announces the look-up need not have seen."""
+    if newest:
+        await tx.execute(
+            """update webhook_inbox set status = 'processed', processed_at = now(), tries = tries + 1
+               where reference = %s and id <= %s and status in ('received', 'orphaned')""",
+            (reference, newest),
+        )

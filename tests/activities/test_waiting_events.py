@@ -1,5 +1,6 @@
 """A payment's process takes up every event it was woken for, also when the first thing it has to do is something else."""
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -10,9 +11,9 @@ from activities.gateways.stripe import StripeRail
 from activities.payment_steps import PaymentSteps
 from contracts.base import Scope
 from domain.payment import AttemptStatus, PaymentStatus
-from infra.database import Database
+from infra.database import Database, fetch_one
 from models.payment import change_attempt
-from models.webhook import InboxEvent, events_wait, receive
+from models.webhook import InboxEvent, newest_waiting, receive
 from tests.fixtures.pledges import NGN, NOW, TICKET, Pledge, add_pledge
 
 
@@ -23,6 +24,7 @@ class _Answering:
 
     def __init__(self) -> None:
         self.started = self.looked_up = 0
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
 
     async def of(self, *_: Any) -> "_Answering":
         return self
@@ -33,6 +35,8 @@ class _Answering:
 
     async def look_up(self, *, reference: str, provider_id: str | None) -> RailAnswer:
         self.looked_up += 1
+        if self.meanwhile is not None:
+            await self.meanwhile()
         return self._answer(PaymentFact.CAPTURED)
 
     def _answer(self, fact: PaymentFact) -> RailAnswer:
@@ -42,9 +46,9 @@ class _Answering:
         )  # fmt: skip
 
 
-async def _event(database: Database, scope: Scope, pledge: Pledge) -> None:
+async def _event(database: Database, scope: Scope, pledge: Pledge, event_id: str = "evt_1") -> None:
     event = InboxEvent(
-        tenant_id=scope.tenant_id, mode=str(scope.mode), account_id="acct", provider="stripe", event_id="evt_1",
+        tenant_id=scope.tenant_id, mode=str(scope.mode), account_id="acct", provider="stripe", event_id=event_id,
         kind="payment_intent.succeeded", reference=pledge.attempt.reference, provider_id="pi_1", raw=b"{}",
     )  # fmt: skip
     async with database.transaction(scope) as tx:
@@ -66,4 +70,22 @@ async def test_a_repeated_start_is_looked_up_when_an_event_waits(
     assert (rail.started, rail.looked_up) == (1, int(announced))
     assert progress.status is (PaymentStatus.SUCCEEDED if announced else PaymentStatus.PROCESSING)
     async with database.transaction(scope) as tx:
-        assert not await events_wait(tx, pledge.attempt.reference)
+        assert not await newest_waiting(tx, pledge.attempt.reference)
+
+
+async def test_a_look_up_answers_what_waited_before_it_and_nothing_later(
+    database: Database, scope: Scope, owner_url: str
+) -> None:
+    """What comes while the provider is being asked may tell of something its answer does not hold yet."""
+    pledge = await add_pledge(database, scope, owner_url)
+    await _event(database, scope, pledge)
+    rail: Any = _Answering()
+    rail.meanwhile = lambda: _event(database, scope, pledge, "evt_2")
+    await PaymentSteps(database, rail, Effects(database)).check(scope, pledge.payment.id, NOW)
+    async with database.transaction(scope) as tx:
+        row = await fetch_one(tx, "select event_id from webhook_inbox where status = 'received'", ())
+        assert row is not None and row["event_id"] == "evt_2"
+    rail.meanwhile = None
+    await PaymentSteps(database, rail, Effects(database)).check(scope, pledge.payment.id, NOW)
+    async with database.transaction(scope) as tx:
+        assert not await newest_waiting(tx, pledge.attempt.reference)
