@@ -264,7 +264,7 @@ def _captured(piece: Piece) -> bool:
 
 
 def _refundable(piece: Piece) -> bool:
-    return _captured(piece) and piece.pledge is _I.CAPTURED and not piece.refunds
+    return _captured(piece) and piece.pledge is _I.CAPTURED and not piece.charged_back and not piece.refunds
 
 
 async def _still_refunding(tx: Tx, chunk: _Chunk, returns: Sequence[Return]) -> list[Return]:

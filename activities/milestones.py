@@ -4,6 +4,8 @@ Each reads the rows under lock and does nothing twice: what a row says is done i
 A range is returned in short transactions of `LINES_AT_ONCE` lines, so a worker that dies leaves at most one of them undone.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +20,9 @@ from contracts.ids import derive_id
 from contracts.inbox import NotificationTask
 from contracts.milestone import MilestoneInput, MilestoneProgress, MilestoneStep, ReturnRange
 from contracts.outbox import OutboxKind
-from domain.campaign import CampaignStatus
+from domain.accounts import Posting, escrow
+from domain.allocation import split
+from domain.campaign import HAS_PLAN, CampaignStatus
 from domain.days import is_over_at
 from domain.errors import NotFound
 from domain.milestone import (
@@ -38,9 +42,10 @@ from domain.money import Money
 from infra.database import Database, Tx
 from models import ledger, milestone, milestone_vote
 from models.campaign import Campaign, get_campaign
+from models.chargeback import Part, chargeback_posting, parts_of
 from models.clock import business_date, business_now
 from models.milestone import Tranche, move_tranche
-from models.milestone_vote import MilestoneVote
+from models.milestone_vote import MilestoneHolder, MilestoneVote
 from models.notification import notify_many
 
 LINES_AT_ONCE = 500
@@ -69,7 +74,8 @@ class MilestoneActivities:
 
     @activity.defn
     async def return_escrow_range(self, task: ReturnRange) -> int:
-        """Pay every queued line of the range into its holder's wallet; how many were paid."""
+        """Pay every queued line of the range: into its holder's wallet, unless a pledge of the holder's was charged back: what
+        is of that one leaves against its provider. How many were paid."""
         async with self._db.transaction(task.scope) as tx:
             campaign = await get_campaign(tx, task.campaign_id)
             vote = await milestone_vote.get_vote(tx, task.vote_id)
@@ -86,9 +92,13 @@ class MilestoneActivities:
             lines = await milestone_vote.queued_lines(tx, vote.id, task.first, task.last, LINES_AT_ONCE)
             if lines:
                 await milestone_vote.credit_lines(tx, vote.id, [each.line_no for each in lines], task.as_of)
+                parts = await parts_of(tx, campaign.id, [each.holder_id for each in lines])
+                owed = [_Owed(each, *_divided(each, parts[each.holder_id])) for each in lines]
                 told = {"campaign": campaign.title, "currency": campaign.currency}
                 messages = [
-                    (each.holder_id, each.holder_id, {**told, "amount_minor": each.share_minor}) for each in lines
+                    (each.line.holder_id, each.line.holder_id, {**told, "amount_minor": each.minor})
+                    for each in owed
+                    if each.minor
                 ]
                 await notify_many(
                     tx,
@@ -99,18 +109,7 @@ class MilestoneActivities:
                     as_of=task.as_of,
                 )
                 await ledger.post_many(
-                    tx,
-                    [
-                        escrow_returned(
-                            vote.id,
-                            each.line_no,
-                            campaign_id=campaign.id,
-                            user_id=each.holder_id,
-                            amount=Money(each.share_minor, campaign.currency),
-                            as_of=task.as_of,
-                        )
-                        for each in lines
-                    ],
+                    tx, [posting for each in owed for posting in _postings(campaign, vote, each, task.as_of)]
                 )
             return len(lines)
 
@@ -125,7 +124,7 @@ class _Advance:
 
     async def run(self) -> MilestoneProgress:
         """Miss what is past its time, decide what is past its window, and say what follows."""
-        if self._campaign.status not in (CampaignStatus.FUNDED, CampaignStatus.COMPLETED):
+        if self._campaign.status not in HAS_PLAN:
             return self._progress(_S.DONE)
         await milestone.plan_release(self._tx, self._scope, self._campaign, self._as_of)
         self._tranches = await milestone.tranches_of(self._tx, self._campaign.id)
@@ -253,6 +252,46 @@ class _Advance:
             self._tx, self._scope, OutboxKind.START, "notices", occasion, workflow="NoticesWorkflow",
             input=NotificationTask(scope=self._scope, subject_id=subject or occasion),
         )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Owed:
+    """A line: `minor` units are its holder's; `lost` is the rest, with each charged-back pledge it is of."""
+
+    line: MilestoneHolder
+    minor: int
+    lost: list[tuple[Part, int]]
+
+
+def _divided(line: MilestoneHolder, parts: Sequence[Part]) -> tuple[int, list[tuple[Part, int]]]:
+    """What of a line is its holder's, and what was of pledges that were charged back, up to this moment."""
+    if not any(each.charged_back for each in parts):
+        return line.share_minor, []
+    shares = split(line.share_minor, {each.investment_id: each.amount_minor for each in parts})
+    lost = [(each, shares[each.investment_id]) for each in parts if each.charged_back and shares[each.investment_id]]
+    return line.share_minor - sum(minor for _, minor in lost), lost
+
+
+def _postings(campaign: Campaign, vote: MilestoneVote, owed: _Owed, as_of: datetime) -> list[Posting]:
+    line = owed.line
+    postings = [
+        chargeback_posting(
+            f"return/{vote.id}/{line.line_no}/{each.investment_id}",
+            escrow(campaign.id, campaign.currency),
+            each.provider,
+            Money(minor, campaign.currency),
+            as_of,
+        )
+        for each, minor in owed.lost
+    ]
+    if owed.minor:
+        amount = Money(owed.minor, campaign.currency)
+        postings.append(
+            escrow_returned(
+                vote.id, line.line_no, campaign_id=campaign.id, user_id=line.holder_id, amount=amount, as_of=as_of
+            )
+        )
+    return postings
 
 
 def _outcome(vote: MilestoneVote) -> VoteChoice:

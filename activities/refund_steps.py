@@ -35,6 +35,7 @@ from infra.database import Database, Tx
 from models import ledger
 from models.base import move, update
 from models.case import open_case
+from models.chargeback import leave_escrow
 from models.effect import Claim
 from models.payment import (
     PaymentAttempt,
@@ -74,21 +75,27 @@ class RefundSteps:
         async with self._db.transaction(scope) as tx:
             return await self._book(tx, scope, refund_id, settled, rail, as_of, notices or refund_id)
 
-    async def request_for_pledge(self, scope: Scope, payment_id: str, as_of: datetime) -> str:
+    async def request_for_pledge(self, scope: Scope, payment_id: str, as_of: datetime) -> str | None:
         """Reserve the refund of a captured pledge and mark the pledge; returns its id. Asking again finds the first, unless
-        that one failed for good and its line was put back by an operator, who is then blocked by it no more."""
+        that one failed for good and its line was put back by an operator, who is then blocked by it no more.
+
+        None for a pledge that was charged back: its payer has the money, and nothing of it is in the escrow any more."""
         async with self._db.transaction(scope) as tx:
             payment = await get_payment(tx, payment_id, lock=True)
             assert payment is not None
             attempt = next(each for each in await attempts_of(tx, payment_id) if each.captured_minor)
             book = await open_book(tx, scope, payment, attempt, lifetime=timedelta(0), as_of=as_of)
+            pledge = book.investment
+            if pledge is not None and pledge.charged_back_at is not None and pledge.status is InvestmentStatus.CAPTURED:
+                await leave_escrow(tx, pledge, as_of)
+                return None
             amount = Money(attempt.captured_minor, attempt.currency)
             earlier = [each for each in await refunds_of(tx, payment_id) if each.reason == CAMPAIGN_FAILED]
             refused = next((each for each in earlier if each.blocked_reason == REFUND_FAILED), None)
             if refused is not None:  # and nobody has put the line back: it was not even written down that it failed
                 return refused.id
             failed = sum(each.status is RefundStatus.FAILED for each in earlier)
-            chosen = book.investment is not None and book.investment.refund_to is RefundTo.WALLET
+            chosen = pledge is not None and pledge.refund_to is RefundTo.WALLET
             refund = await request_refund(
                 book,
                 book.destination,

@@ -45,6 +45,8 @@ from models.settlement import (
 log = structlog.get_logger(__name__)
 COVER_AGAIN: Final = timedelta(hours=1)
 """How long refunds wait for money that is not on the campaign's escrow, before it is looked for again."""
+CHARGED_BACK: Final = "charged_back"
+"""The code of a line that is done although nothing went back: the payer's bank was first."""
 LINES_AT_ONCE = 8
 """Lines of a range in flight together, well under the pool's size."""
 _P = PaymentStatus
@@ -153,6 +155,8 @@ class SettlementActivities:
 
     async def _refund(self, scope: Scope, line: SettlementLine, as_of: datetime) -> _Standing:
         refund_id = await self._refunds.request_for_pledge(scope, line.payment_id, as_of)
+        if refund_id is None:
+            return "done", CHARGED_BACK, None
         progress = await self._refunds.advance(scope, refund_id, as_of, notices=line.settlement_id)
         if progress.status is RefundStatus.SUCCEEDED:
             return "done", None, None

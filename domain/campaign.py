@@ -83,6 +83,8 @@ PUBLISHED = frozenset({_C.APPROVED, _C.SCHEDULED, _C.LIVE, _C.PAUSED})
 """Approved and not yet past its deadline: texts may still be edited, and the deadline moved."""
 TAKES_MONEY = frozenset({_C.LIVE, _C.PAUSED, _C.WAITING_FUNDS})
 """A pledge made before still wants its money, and may be taken back."""
+HAS_PLAN = frozenset({_C.FUNDED, _C.COMPLETED})
+"""What was raised is planned to the last unit, and leaves the escrow as planned (`domain/milestone.py`)."""
 _UNSEEN = EDITABLE | {_C.SUBMITTED, _C.REJECTED}
 _GIVEN_UP = frozenset({_C.CANCELED, _C.REFUNDING, _C.CLOSED_FAILED})
 

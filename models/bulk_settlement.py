@@ -53,6 +53,7 @@ class Piece:
     cancel_reason: str | None
     blocked_reason: str | None
     pledge: InvestmentStatus
+    charged_back: bool
     refund_to: RefundTo
     attempts: tuple[Attempt, ...]
     refunds: int
@@ -87,7 +88,8 @@ select l.line_no, l.action, l.investment_id, p.id as payment_id, p.payer_id, p.p
  order by p.id for update of p
 """
 _PLEDGES: Final[LiteralString] = """
-select id, status as pledge, refund_to from investments where id = any(%s) order by id for update
+select id, status as pledge, charged_back_at is not null as charged_back, refund_to
+  from investments where id = any(%s) order by id for update
 """
 _ATTEMPTS: Final[LiteralString] = """
 select payment_id, reference, provider, provider_id, status, held, amount_minor, captured_minor, refunded_minor
@@ -114,6 +116,7 @@ async def lock_pieces(tx: Tx, settlement_id: str, numbers: Sequence[int]) -> lis
             | {
                 "status": PaymentStatus(line["status"]),
                 "pledge": InvestmentStatus(by_id[line["investment_id"]]["pledge"]),
+                "charged_back": by_id[line["investment_id"]]["charged_back"],
                 "refund_to": RefundTo(by_id[line["investment_id"]]["refund_to"]),
                 "attempts": tuple(attempts[line["payment_id"]]),
                 "refunds": refunds.get(line["payment_id"], 0),

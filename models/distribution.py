@@ -249,13 +249,3 @@ async def preferred(tx: Tx, user_id: str) -> str | None:
     """The beneficiary the person wants to be paid to; None: the wallet."""
     row = await fetch_one(tx, "select beneficiary_id from payout_preferences where user_id = %s", (user_id,))
     return row["beneficiary_id"] if row else None
-
-
-async def charge_back(tx: Tx, investment_id: str, as_of: datetime) -> bool:
-    """The investment counts for nothing from `as_of` on; False when it is not captured, or was charged back before."""
-    done = await tx.execute(
-        """update investments set charged_back_at = %s, updated_at = now()
-           where id = %s and status = 'captured' and charged_back_at is null""",
-        (as_of, investment_id),
-    )
-    return done.rowcount == 1

@@ -13,7 +13,7 @@ from models.campaign import shift
 
 class Investment(Scoped, table=True):
     """One pledge of one investor. `amount_minor` in minor units of `currency`; `created_at` is business time.
-    From `charged_back_at` on it counts for no distribution."""
+    From `charged_back_at` on it counts for no distribution, and nothing of it is given back (`models/chargeback.py`)."""
 
     __tablename__: ClassVar[str] = "investments"
 
@@ -80,12 +80,13 @@ select i.id, i.campaign_id, i.currency, s.at, s.seq, s.event,
                           'investment_charged_back')) s
  where i.investor_id = %(holder)s and s.event is distinct from s.before
 union all
-select h.vote_id, v.campaign_id, c.currency, h.credited_at, h.line_no, 'milestone_returned', h.share_minor
+select h.vote_id, v.campaign_id, c.currency, h.credited_at, h.line_no, 'milestone_returned', t.amount_minor
   from milestone_holders h
+  join ledger_transfers t on (t.tenant_id, t.mode, t.key) = (h.tenant_id, h.mode, 'return/' || h.vote_id || '/' || h.line_no)
   join milestone_votes v on (v.tenant_id, v.mode, v.id) = (h.tenant_id, h.mode, h.vote_id)
   join campaigns c on (c.tenant_id, c.mode, c.id) = (v.tenant_id, v.mode, v.campaign_id)
  where h.holder_id = %(holder)s and h.status = 'credited'
 """
 """When the holder's money went into which campaign (negative) and came back, from a pledge or, under the vote's id, from what a
-missed milestone left. A refund that failed leaves it where it was: the pledge is captured once more in its timeline, and not
-a second time here."""
+missed milestone left: as much of a line as came into the wallet. A refund that failed leaves it where it was: the pledge is
+captured once more in its timeline, and not a second time here."""

@@ -6,6 +6,7 @@ Each check is one statement, and so sees one instant: rows and money change in o
 from typing import Final
 
 from infra.database import Tx
+from models.chargeback import LEFT_ESCROW
 
 LIMIT: Final = 1_000
 
@@ -18,11 +19,11 @@ held as (
 )
 """
 
-# Escrow = captured - refunded - released - returned. A refund moves its investment and the money together.
+# Escrow = captured - refunded - charged back - released - returned. A refund moves its investment and the money together.
 _ESCROW: Final = f"""
 with {_HELD}, captured as (
-    select tenant_id, mode, campaign_id, sum(amount_minor) as minor from investments
-     where status in ('captured', 'refunding') group by 1, 2, 3
+    select tenant_id, mode, campaign_id, sum(amount_minor) as minor from investments i
+     where status in ('captured', 'refunding') and not {LEFT_ESCROW} group by 1, 2, 3
 ), released as (
     select tenant_id, mode, campaign_id, sum(amount_minor) as minor from tranches where status = 'released' group by 1, 2, 3
 ), returned as (
@@ -90,23 +91,25 @@ select p.tenant_id || '/' || p.mode || ' plan of campaign ' || p.id as subject,
  group by p.tenant_id, p.mode, p.id, p.amount_minor having p.amount_minor <> coalesce(sum(t.amount_minor), 0)
 """
 
+# What of a line was of charged-back pledges is nobody's but their providers'.
 _RETURNED: Final = """
 with booked as (
     select t.tenant_id, t.mode, split_part(t.key, '/', 2) as vote_id, split_part(t.key, '/', 3)::int as line_no,
-           split_part(c.code, ':', 2) as holder_id, t.amount_minor as share_minor
+           max(split_part(c.code, ':', 2)) filter (where t.event = 'escrow_returned') as holder_id,
+           sum(t.amount_minor)::bigint as share_minor
       from ledger_transfers t
       join ledger_accounts c on c.tenant_id = t.tenant_id and c.mode = t.mode and c.id = t.credit_id
-     where t.event = 'escrow_returned'
+     where t.event in ('escrow_returned', 'pledge_charged_back') and t.key like 'return/%' group by 1, 2, 3, 4
 ), credited as (
     select * from milestone_holders where status = 'credited'
 )
 select concat_ws('/', coalesce(l.tenant_id, b.tenant_id), coalesce(l.mode, b.mode)) || ' vote '
        || coalesce(l.vote_id, b.vote_id) || ' line ' || coalesce(l.line_no, b.line_no) as subject,
        case when l.line_no is null then 'is not returned' else 'returns ' || l.share_minor || ' to ' || l.holder_id end
-       || ', the ledger ' || case when b.line_no is null then 'nothing' else b.share_minor || ' to ' || b.holder_id end as detail
+       || ', the ledger ' || coalesce(b.share_minor || ' to ' || coalesce(b.holder_id, 'no holder'), 'nothing') as detail
   from credited l
   full join booked b on b.tenant_id = l.tenant_id and b.mode = l.mode and b.vote_id = l.vote_id and b.line_no = l.line_no
- where (l.holder_id, l.share_minor) is distinct from (b.holder_id, b.share_minor)
+ where (l.holder_id, l.share_minor) is distinct from (coalesce(b.holder_id, l.holder_id), b.share_minor)
 union all
 select v.tenant_id || '/' || v.mode || ' vote ' || v.id, 'returns ' || v.pot_minor || ', its lines '
        || coalesce(sum(h.share_minor), 0)
@@ -115,11 +118,33 @@ select v.tenant_id || '/' || v.mode || ' vote ' || v.id, 'returns ' || v.pot_min
  group by v.tenant_id, v.mode, v.id, v.pot_minor having v.pot_minor <> coalesce(sum(h.share_minor), 0)
 """
 
+# Pledge by pledge: before the funding all of it, out of what goes back at most that; against the provider it was paid through.
+_CHARGED_BACK: Final = """
+with booked as (
+    select t.tenant_id, t.mode, t.amount_minor, d.code as source, c.code as target, t.key like 'chargeback/%' as whole,
+           split_part(t.key, '/', case when t.key like 'chargeback/%' then 2 else 4 end) as id
+      from ledger_transfers t
+      join ledger_accounts d on d.tenant_id = t.tenant_id and d.mode = t.mode and d.id = t.debit_id
+      join ledger_accounts c on c.tenant_id = t.tenant_id and c.mode = t.mode and c.id = t.credit_id
+     where t.event = 'pledge_charged_back'
+)
+select b.tenant_id || '/' || b.mode || ' chargeback of investment ' || b.id as subject,
+       'the ledger moves ' || b.amount_minor || ' from ' || b.source || ' to ' || b.target || ', the investment '
+       || case when i.id is null then 'is not there' else 'of ' || i.amount_minor || ' is ' || i.status
+               || case when i.charged_back_at is null then ', not charged back' else '' end end as detail
+  from booked b
+  left join investments i on i.tenant_id = b.tenant_id and i.mode = b.mode and i.id = b.id
+ where (i.status = 'captured' and i.charged_back_at is not null and b.amount_minor <= i.amount_minor
+        and (b.amount_minor = i.amount_minor or not b.whole) and b.source = 'escrow:' || i.campaign_id || ':' || i.currency
+        and b.target = case i.provider when 'wallet' then 'suspense:' else 'provider:' || i.provider || ':' end || i.currency)
+       is not true
+"""
+
 
 async def wrong_releases(tx: Tx) -> list[str]:
     """Campaigns, tranches, votes and lines that differ from the ledger or from each other; in words, at most LIMIT a check."""
     found = []
-    for check in (_ESCROW, _PROCEEDS, _RELEASED, _PLANS, _RETURNED):
+    for check in (_ESCROW, _PROCEEDS, _RELEASED, _PLANS, _RETURNED, _CHARGED_BACK):
         rows = await (await tx.execute(f"{check} limit {LIMIT}")).fetchall()
         found += [f"{row['subject']}: {row['detail']}" for row in rows]
     return found

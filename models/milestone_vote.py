@@ -9,6 +9,7 @@ from sqlmodel import Field
 from domain.milestone import VoteChoice
 from infra.database import Tx, fetch_one
 from models.base import Scoped, by_id, insert, read, read_all, update
+from models.chargeback import LEFT_ESCROW
 
 
 class MilestoneVote(Scoped, table=True):
@@ -36,7 +37,8 @@ class MilestoneVote(Scoped, table=True):
 class MilestoneHolder(Scoped, table=True):
     """Somebody who held a part of the campaign when the vote opened: the vote, and later the line it is paid by.
 
-    The campaign's owner may hold a part of it, and does not vote. `share_minor`: what goes back.
+    The campaign's owner may hold a part of it, and does not vote. Nor does whoever was charged back before, and whose line is
+    added when the money goes back. `share_minor`: what leaves the escrow; of a charged-back pledge to the provider that lost it.
     """
 
     __tablename__: ClassVar[str] = "milestone_holders"
@@ -53,14 +55,19 @@ class MilestoneHolder(Scoped, table=True):
     credited_at: datetime | None = None
 
 
-# Who holds what: captured, and not charged back; of a campaign that was charged back whole, everybody.
+# Who holds what: captured, and not charged back.
 _HOLDERS: Final[LiteralString] = """
     select investor_id as holder_id, sum(amount_minor)::bigint as weight
       from investments i
-     where campaign_id = %(campaign)s and status = 'captured' and (charged_back_at is null or not exists (
-           select from investments o where o.campaign_id = i.campaign_id and o.status = 'captured' and o.charged_back_at is null))
+     where campaign_id = %(campaign)s and status = 'captured' and charged_back_at is null
      group by investor_id
 """
+# Whose money the escrow was funded with, charged back since or not: each unit of it is somebody's, and nobody else's.
+_FUNDED_BY: Final[LiteralString] = f"""
+    select investor_id as holder_id, sum(amount_minor)::bigint as weight
+      from investments i where campaign_id = %(campaign)s and status = 'captured' and not {LEFT_ESCROW}
+     group by investor_id
+"""  # noqa: S608  constant text
 
 _FREEZE: Final[LiteralString] = f"""
 with frozen as (
@@ -75,9 +82,19 @@ update milestone_votes set updated_at = now(),
  where id = %(vote)s
 """  # noqa: S608  constant text
 
-# The rule of `domain.allocation.split`. Who was charged back since the vote opened holds nothing any more.
+# Who was charged back before the vote opened has no line yet.
+_ADD: Final[LiteralString] = f"""
+insert into milestone_holders (tenant_id, mode, vote_id, line_no, holder_id, weight_minor, may_vote)
+select v.tenant_id, v.mode, v.id,
+       (select coalesce(max(m.line_no), 0) from milestone_holders m where m.vote_id = v.id)
+           + row_number() over (order by h.holder_id collate "C"), h.holder_id, h.weight, false
+  from milestone_votes v cross join ({_FUNDED_BY}) h
+ where v.id = %(vote)s and not exists (select from milestone_holders m where m.vote_id = v.id and m.holder_id = h.holder_id)
+"""  # noqa: S608  constant text
+
+# The rule of `domain.allocation.split`.
 _SHARE: Final[LiteralString] = f"""
-with held as ({_HOLDERS}
+with held as ({_FUNDED_BY}
 ), weights as (
     select m.line_no, m.holder_id, coalesce(h.weight, 0)::numeric as weight
       from milestone_holders m left join held h on h.holder_id = m.holder_id where m.vote_id = %(vote)s
@@ -145,8 +162,9 @@ async def cast_vote(
 
 
 async def plan_return(tx: Tx, vote: MilestoneVote, pot_minor: int) -> None:
-    """Share `pot_minor` among the vote's holders, a line each; what is nothing has no line. Updates `vote`."""
+    """Share `pot_minor` among those whose money it was, a line each; what is nothing has no line. Updates `vote`."""
     values = {"vote": vote.id, "campaign": vote.campaign_id, "pot": pot_minor}
+    await tx.execute(_ADD, values)
     await tx.execute(_SHARE, values)
     row = await fetch_one(
         tx, "select coalesce(max(line_no), 0)::int as n from milestone_holders where vote_id = %s", (vote.id,)
@@ -168,7 +186,8 @@ async def queued_lines(tx: Tx, vote_id: str, first: int, last: int, limit: int) 
 
 
 async def credit_lines(tx: Tx, vote_id: str, numbers: Sequence[int], as_of: datetime) -> None:
-    """Queued lines are in their holders' wallets. The caller posts the money in the same transaction."""
+    """Queued lines are paid. The caller posts the money in the same transaction: into their holders' wallets, and of pledges
+    that were charged back to their providers."""
     await tx.execute(
         """update milestone_holders set status = 'credited', credited_at = %s, updated_at = now()
             where vote_id = %s and line_no = any(%s) and status = 'queued'""",

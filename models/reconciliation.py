@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from infra.database import Tx
+from models.chargeback import LEFT_ESCROW
 from models.provider import ProviderAccount
 
 
@@ -31,12 +32,14 @@ select a.reference, a.provider_id, a.captured_minor, a.refunded_minor,
                and r.status in ('requested', 'pending', 'unknown')) as in_flight
 from payment_attempts a where (a.tenant_id, a.mode, a.provider) = (%(tenant)s, %(mode)s, %(provider)s)
 """
+# No provider lists a chargeback with its payments: to it the money is captured, and not refunded.
 _LEDGER = """
 with moved as (
     select t.key, sum(case when t.debit_id = a.id then t.amount_minor else -t.amount_minor end)::bigint as amount
     from ledger_accounts a
     join ledger_transfers t on (t.tenant_id, t.mode) = (a.tenant_id, a.mode) and (t.debit_id = a.id or t.credit_id = a.id)
       and t.phase in ('single', 'post', 'reversal') and t.key not like 'payout/%%'
+      and t.event <> 'pledge_charged_back'
     where (a.tenant_id, a.mode) = (%(tenant)s, %(mode)s) and a.code like 'provider:' || %(provider)s || ':%%'
     group by t.key
 )
@@ -47,15 +50,15 @@ from moved m
 left join refunds r on (r.tenant_id, r.mode, r.id) = (%(tenant)s, %(mode)s, split_part(m.key, '/', 2))
 group by 1
 """
-_COUNTERS = """
+_COUNTERS = f"""
 select c.tenant_id, c.mode, c.id, c.pledged_minor, c.held_minor, c.captured_minor,
     coalesce(sum(i.amount_minor) filter (where i.status in ('pledged', 'awaiting_payment')), 0)::bigint as pledged,
     coalesce(sum(i.amount_minor) filter (where i.status = 'held'), 0)::bigint as held,
-    coalesce(sum(i.amount_minor) filter (where i.status = 'captured'), 0)::bigint as captured,
+    coalesce(sum(i.amount_minor) filter (where i.status = 'captured' and not {LEFT_ESCROW}), 0)::bigint as captured,
     c.cap_minor
 from campaigns c left join investments i on (i.tenant_id, i.mode, i.campaign_id) = (c.tenant_id, c.mode, c.id)
 group by c.tenant_id, c.mode, c.id
-"""
+"""  # noqa: S608  constant text
 # Late or mismatched money was never the payment's: it went to suspense, and back.
 _UNMATCHED = """
 with captured as (

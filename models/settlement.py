@@ -102,7 +102,8 @@ async def plan_settlement(
 ) -> int:
     """Write the settlement and its lines in one statement each; returns the number of lines (with none it is complete).
 
-    The pledge of whoever is not eligible any more (`domain.eligibility.may_invest`) is voided where others are captured.
+    The pledge of whoever is not eligible any more (`domain.eligibility.may_invest`) is voided where others are captured. One that
+    was charged back has its line where others are refunded: whoever carries it out sees that nothing goes back.
 
     `margin`: for `renew`, how long before it lapses an authorization with a saved instrument is taken.
     """
@@ -173,13 +174,14 @@ NOT_COVERED: Final = "not_covered"
 
 
 async def refunds_to_come(tx: Tx, settlement_id: str) -> int:
-    """What the settlement's lines will give back and have not reserved yet, in minor units."""
+    """What the settlement's lines will give back and have not reserved yet, in minor units; nothing for what was charged back."""
     row = await fetch_one(
         tx,
         """select coalesce(sum(i.amount_minor), 0)::bigint as minor
              from settlement_lines l
              join investments i on (i.tenant_id, i.mode, i.id) = (l.tenant_id, l.mode, l.investment_id)
-            where l.settlement_id = %s and l.action = 'refund' and l.status = 'queued' and i.status = 'captured'""",
+            where l.settlement_id = %s and l.action = 'refund' and l.status = 'queued' and i.status = 'captured'
+              and i.charged_back_at is null""",
         (settlement_id,),
     )
     return int(row["minor"]) if row else 0

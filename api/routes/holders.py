@@ -14,7 +14,8 @@ from api.routes.campaign_life import ReasonRequest
 from api.routing import api_router
 from api.views import InvestmentView, investment_view
 from domain.errors import Conflict, NotFound
-from models.distribution import charge_back, hold_payouts
+from models.chargeback import charge_back
+from models.distribution import hold_payouts
 from models.investment import get_investment
 from models.user import get_user
 
@@ -49,14 +50,15 @@ async def charge_back_investment(
     body: ReasonRequest,
     principal: Annotated[Principal, requires("investment.charge_back")],
 ) -> JSONResponse:
-    """Record that a captured investment was charged back. It counts for no later record date, and what its holder had from
-    earlier distributions is taken back in the next. The provider's own money is not moved by this."""
+    """Record that a captured investment was charged back. It is refunded no more, counts for no later record date, and what its
+    holder had from earlier distributions is taken back in the next. Before the campaign is funded it is no part any more of
+    what was raised. The provider's own money is not moved by this."""
 
     async def handle(unit: Unit) -> Reply:
         investment = await get_investment(unit.tx, investment_id, lock=True)
         if investment is None:
             raise NotFound("investment")
-        if not await charge_back(unit.tx, investment_id, unit.as_of):
+        if not await charge_back(unit.tx, investment, unit.as_of):
             raise Conflict("not_charged_back", "Only a captured investment is charged back, and once.")
         await unit.timeline(investment_id, "investment_charged_back", reason=body.reason)
         await unit.audit("investment.charged_back", "investment", investment_id, reason=body.reason)

@@ -111,6 +111,8 @@ async def choose_refund(
         assert investment is not None and payment is not None
         if investment.status not in REFUND_UNDECIDED:
             raise Conflict("refund_decided", f"The investment is {investment.status}: no choice of a refund is left.")
+        if investment.charged_back_at is not None:
+            raise Conflict("refund_decided", "The investment was charged back: nothing of it is refunded any more.")
         if investment.refund_to != body.to:
             investment.refund_to = RefundTo(body.to)
             await update(unit.tx, Investment, {"id": investment.id}, {"refund_to": body.to})

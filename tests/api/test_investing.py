@@ -16,10 +16,12 @@ from cli.stack.postgres import EmbeddedPostgres
 from contracts.base import Scope
 from domain.campaign import CampaignKind
 from infra.database import Database
+from models import ledger
 from models.campaign import Campaign
 from models.user import Role, User
 from tests.api.test_webhooks import add_account
 from tests.fixtures.api import Edge, assert_problem, set_scope
+from tests.fixtures.hostile import fill_wallet
 from tests.fixtures.pledges import TICKET, add_campaign
 from tests.fixtures.postgres import add_tenant
 
@@ -89,6 +91,29 @@ async def test_many_investors_at_the_last_places(edge: Edge, database: Database,
     assert outcomes == {"": 2, "campaign_full": RIVALS - 2}
     [counted] = edge.sql("select pledged_minor from campaigns where id = %s", campaign.id)
     assert counted == (2 * TICKET,)
+
+
+async def test_what_was_charged_back_counts_no_more(edge: Edge, database: Database) -> None:
+    """Before its deadline: neither for the goal, nor in the escrow; and no refund of it is to be chosen."""
+    ada, admin = edge.user(), edge.user(Role.ADMIN)
+    owner, deadline = edge.user(Role.BUSINESS_OWNER), datetime.now(UTC) + timedelta(days=30)
+    campaign = await add_campaign(database, edge.scope, owner.id, deadline_at=deadline)
+    await fill_wallet(edge, ada, 2 * TICKET)
+    made = [(await invest(edge, ada, campaign, provider="wallet")).json()["data"]["id"] for _ in range(2)]
+
+    async def act(who: User, path: str, body: dict[str, str]) -> httpx.Response:
+        return await edge.http.post(path, json=body, headers=edge.headers(who, uuid4().hex))
+
+    charge_back, choose = f"/v1/admin/investments/{made[0]}/charge-back", f"/v1/investments/{made[0]}/refund-to"
+    assert (await act(ada, choose, {"to": "wallet"})).status_code == 200
+    assert (await act(admin, charge_back, {"reason": "Stolen card."})).status_code == 200
+    assert_problem(await act(admin, charge_back, {"reason": "Stolen card."}), 409, "not_charged_back")
+    assert_problem(await act(ada, choose, {"to": "source"}), 409, "refund_decided")
+    assert (await act(ada, choose.replace(made[0], made[1]), {"to": "source"})).status_code == 200
+    assert edge.sql("select captured_minor from campaigns where id = %s", campaign.id) == [(TICKET,)]
+    async with database.transaction(edge.scope) as tx:
+        [escrow] = await ledger.accounts(tx, f"escrow:{campaign.id}:")
+    assert escrow.available_minor == TICKET
 
 
 async def test_a_payer_is_sent_back_to_listed_places_only(edge: Edge, database: Database) -> None:

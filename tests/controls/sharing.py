@@ -219,6 +219,7 @@ PAYOUTS: Final = (
 
 _RELEASE: Final = "tests/api/test_milestones.py::"
 _VOTES: Final = "tests/activities/test_milestones.py::"
+_BACK: Final = "tests/activities/test_chargebacks.py::"
 _V13: Final = "migrations/versions/v0013_milestones.py"
 
 RELEASES: Final = (
@@ -272,11 +273,33 @@ RELEASES: Final = (
         (
             Edit(
                 "models/milestone_vote.py",
-                "and (charged_back_at is null or not exists (",
-                "and (true or not exists (",
+                "and status = 'captured' and charged_back_at is null\n",
+                "and status = 'captured'\n",
+            ),
+            Edit(
+                "activities/milestones.py",
+                "    if not any(each.charged_back for each in parts):\n",
+                "    if True:\n",
             ),
         ),
-        (f"{_VOTES}test_who_was_charged_back_since_gets_nothing",),
+        (
+            f"{_VOTES}test_who_votes_is_frozen_when_it_opens",
+            f"{_BACK}test_a_return_gives_the_others_no_more_than_theirs",
+        ),
+    ),
+    Guard(
+        "what a bank took back is refunded no more",
+        "A7",
+        "the refund of a charged-back pledge is asked for, with the others or alone",
+        (
+            Edit("activities/bulk_settlements.py", " and not piece.charged_back and", " and"),
+            Edit(
+                "activities/refund_steps.py",
+                "pledge is not None and pledge.charged_back_at is not None and",
+                "False and",
+            ),
+        ),
+        (f"{_BACK}test_a_settlement_gives_back_what_no_bank_took_back",),
     ),
 )
 
