@@ -56,23 +56,15 @@ class InvestRequest(StrictModel):
 
 
 async def invest(unit: Unit, campaign_id: str, body: InvestRequest) -> Reply:
-    """Check, reserve, write. Raises a domain error naming the rule that refuses; then nothing is left behind."""
+    """Check, reserve, write. Raises a domain error naming the rule that refuses; then nothing is left behind.
+
+    A wallet's money is held before the campaign's row is, as everybody does it (`models.payment.get_payment`). So that the
+    campaign's rules are still named first, they are looked at before; what they come to is decided under the lock.
+    """
     await check_source(unit, body.provider, body.currency, body.return_url)
-    campaign = await get_campaign(unit.tx, campaign_id, lock=True)
-    if campaign is None:
-        raise NotFound("campaign")
-    check_open(campaign.status, deadline_at=campaign.deadline_at, as_of=unit.as_of)
-    await _check_investor(unit, campaign)
-    check_ticket(
-        amount_minor=body.amount,
-        currency=body.currency,
-        campaign_currency=campaign.currency,
-        min_ticket_minor=campaign.min_ticket_minor,
-        max_per_investor_minor=campaign.max_per_investor_minor,
-        already_committed_minor=await committed_by(unit.tx, campaign.id, unit.principal.user_id),
-        cap_minor=campaign.cap_minor,
-        committed_minor=campaign.pledged_minor + campaign.held_minor + campaign.captured_minor,
-    )
+    if body.provider == WALLET:
+        await _hold_wallet(unit, await _open_campaign(unit, campaign_id, body), body)
+    campaign = await _open_campaign(unit, campaign_id, body, lock=True)
     investment = await (_from_wallet if body.provider == WALLET else _from_provider)(unit, campaign, body)
     await unit.timeline(investment.id, "investment_pledged", amount_minor=body.amount, currency=body.currency)
     if investment.status is not InvestmentStatus.PLEDGED:  # the wallet's money is there at once
@@ -98,6 +90,26 @@ async def invest(unit: Unit, campaign_id: str, body: InvestRequest) -> Reply:
         summary=f"investment {investment.id}",
     )
     return Reply(202, investment_view(unit.scope, investment))
+
+
+async def _open_campaign(unit: Unit, campaign_id: str, body: InvestRequest, *, lock: bool = False) -> Campaign:
+    """The campaign, which takes this pledge: for sure with `lock`. Raises the domain error of the rule that refuses it."""
+    campaign = await get_campaign(unit.tx, campaign_id, lock=lock)
+    if campaign is None:
+        raise NotFound("campaign")
+    check_open(campaign.status, deadline_at=campaign.deadline_at, as_of=unit.as_of)
+    await _check_investor(unit, campaign)
+    check_ticket(
+        amount_minor=body.amount,
+        currency=body.currency,
+        campaign_currency=campaign.currency,
+        min_ticket_minor=campaign.min_ticket_minor,
+        max_per_investor_minor=campaign.max_per_investor_minor,
+        already_committed_minor=await committed_by(unit.tx, campaign.id, unit.principal.user_id),
+        cap_minor=campaign.cap_minor,
+        committed_minor=campaign.pledged_minor + campaign.held_minor + campaign.captured_minor,
+    )
+    return campaign
 
 
 async def _check_investor(unit: Unit, campaign: Campaign) -> None:
@@ -187,11 +199,34 @@ async def _from_provider(unit: Unit, campaign: Campaign, body: InvestRequest) ->
     return investment
 
 
+def _wallet_reference(unit: Unit) -> str:
+    """Of the only attempt of a pledge from the wallet, as the ledger's keys name it."""
+    payment_id = unit.new_id("pay")
+    return f"ch-{provider_key(f'{unit.scope}/{payment_id}/1', length=32)}"
+
+
+async def _hold_wallet(unit: Unit, campaign: Campaign, body: InvestRequest) -> None:
+    """Hold the wallet's money with the request itself; keep-what-you-raise takes it at once. Raises InsufficientFunds."""
+    reference = _wallet_reference(unit)
+    hold_key = attempt_key(reference, "hold")
+    hold = accounts.wallet_pledged(
+        hold_key,
+        user_id=unit.principal.user_id,
+        campaign_id=campaign.id,
+        amount=Money(body.amount, body.currency),
+        as_of=unit.as_of,
+    )
+    await ledger.post(unit.tx, hold)
+    if campaign.kind is CampaignKind.KEEP_WHAT_YOU_RAISE:  # of an open campaign that does not change
+        taken = accounts.pledge_captured(attempt_key(reference, "capture"), hold=hold_key, as_of=unit.as_of)
+        await ledger.post(unit.tx, taken)
+
+
 async def _from_wallet(unit: Unit, campaign: Campaign, body: InvestRequest) -> Investment:
-    """Hold the wallet's money with the request itself; keep-what-you-raise takes it at once."""
+    """The pledge whose money `_hold_wallet` has held, or taken."""
     taken = campaign.kind is CampaignKind.KEEP_WHAT_YOU_RAISE
     investment, payment = _pledge(unit, campaign, body, InvestmentStatus.CAPTURED if taken else InvestmentStatus.HELD)
-    reference = f"ch-{provider_key(f'{unit.scope}/{payment.id}/1', length=32)}"
+    reference = _wallet_reference(unit)
     payment.attempts = 1
     payment.status = PaymentStatus.SUCCEEDED if taken else PaymentStatus.REQUIRES_CAPTURE
     payment.captured_minor = body.amount if taken else 0
@@ -212,19 +247,6 @@ async def _from_wallet(unit: Unit, campaign: Campaign, body: InvestRequest) -> I
     await insert(unit.tx, payment)
     await insert(unit.tx, attempt)
     await add_investment(unit.tx, investment)
-    hold_key = attempt_key(reference, "hold")
-    hold = accounts.wallet_pledged(
-        hold_key,
-        user_id=unit.principal.user_id,
-        campaign_id=campaign.id,
-        amount=Money(body.amount, body.currency),
-        as_of=unit.as_of,
-    )
-    postings = [hold]
-    if taken:
-        postings.append(accounts.pledge_captured(attempt_key(reference, "capture"), hold=hold_key, as_of=unit.as_of))
-    for posting in postings:
-        await ledger.post(unit.tx, posting)
     await notify(
         unit.tx,
         unit.scope,

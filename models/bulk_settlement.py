@@ -79,7 +79,7 @@ class Piece:
         return self.provider == WALLET or (self.action == "refund" and self.refund_to_wallet)
 
 
-# Lock order everywhere: payment, investment, ledger accounts, campaign.
+# Locked in the order of `models.payment.get_payment`.
 _LINES: Final[LiteralString] = """
 select l.line_no, l.action, l.investment_id, p.id as payment_id, p.payer_id, p.provider, p.amount_minor, p.captured_minor,
        p.refunded_minor, p.currency, p.capture, p.status, p.cancel_reason, p.blocked_reason

@@ -176,7 +176,8 @@ async def tranches_of(tx: Tx, campaign_id: str) -> list[Tranche]:
 
 
 async def get_tranche(tx: Tx, campaign_id: str, number: int) -> Tranche | None:
-    """One tranche, held until the transaction ends. Lock order: campaign, tranche, vote, payout, ledger."""
+    """One tranche, held until the transaction ends. Lock order of a funded campaign's money: campaign,
+    tranche, vote, payout, ledger."""
     query = "select * from tranches where campaign_id = %s and number = %s for update"
     return await read(tx, Tranche, query, (campaign_id, number))
 

@@ -93,7 +93,12 @@ class Refund(Scoped, table=True):
 
 
 async def get_payment(tx: Tx, payment_id: str, *, lock: bool = False) -> Payment | None:
-    """One payment. Lock order everywhere: payment, then investment, then campaign, then ledger accounts."""
+    """One payment.
+
+    Lock order everywhere: payment, then investment, then ledger accounts, then the campaign's row: its counters are
+    everybody's, and held shortest. Only what is released or returned of a funded campaign is decided under its row first:
+    `models.milestone.get_tranche`.
+    """
     return await by_id(tx, Payment, payment_id, lock=lock)
 
 

@@ -208,7 +208,7 @@ INVESTING: Final = (
         (
             Edit(
                 "api/investing.py",
-                "get_campaign(unit.tx, campaign_id, lock=True)",
+                "get_campaign(unit.tx, campaign_id, lock=lock)",
                 "get_campaign(unit.tx, campaign_id)",
             ),
         ),
