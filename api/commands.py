@@ -2,6 +2,7 @@
 transaction. Then hand the handler's messages to Temporal, quickly or not at all: the relay has them.
 
     same key, same request      the first answer again, with `Idempotent-Replayed: true`
+                                (after 72 hours: 409 already_done, or what the first made as it is now)
     same key, other request     422 idempotency_key_reused
     same key, still running     409 request_in_flight
     no key                      400 idempotency_key_missing
@@ -23,7 +24,7 @@ from uuid import uuid4
 import psycopg
 import structlog
 from fastapi import Request
-from psycopg.errors import DeadlockDetected, SerializationFailure
+from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
 from psycopg_pool import PoolTimeout
 from pydantic import BaseModel
 from starlette.responses import JSONResponse
@@ -36,7 +37,7 @@ from contracts import visibility
 from contracts.base import Message, Scope
 from contracts.ids import derive_id
 from contracts.outbox import OutboxKind, OutboxMessage
-from domain.errors import BadRequest, Conflict, InvalidRequest
+from domain.errors import AlreadyDone, BadRequest, Conflict, InvalidRequest
 from infra.database import Database, Tx
 from infra.delivery import TemporalDown, TemporalLink, deliver
 from models import command, outbox, timeline
@@ -70,15 +71,22 @@ class Unit:
     principal: Principal
     operation: str
     key: str
+    request_hash: str
     request_id: str
     as_of: datetime
     messages: list[OutboxMessage] = field(default_factory=list)
     blocked: bool = False
     """Whether an older message of the same order key still waits: then the relay must deliver, in order."""
+    made_ids: bool = False
+    """Whether `new_id` was asked: then a row that is there already is this request's own, from long ago."""
 
     def new_id(self, prefix: str) -> str:
-        """The id of what this command creates: derived from its key, so a repeat finds the first."""
-        return derive_id(prefix, self.scope, self.principal.user_id, self.operation, self.key)
+        """The id of what this command creates: derived from its key and its request.
+
+        A repeat finds the first for ever; another request under a key that is forgotten finds nothing.
+        """
+        self.made_ids = True
+        return derive_id(prefix, self.scope, self.principal.user_id, self.operation, self.key, self.request_hash)
 
     async def audit(self, action: str, entity: str, entity_id: str, **detail: Any) -> None:
         """Append to the audit log."""
@@ -204,6 +212,7 @@ class _Command:
     key: str
     keyed: bool
     body_hash: str
+    id_hash: str
     request_id: str
     business_now: Callable[[Tx], Awaitable[datetime]]
 
@@ -231,6 +240,7 @@ async def execute(
         key or f"once-{uuid4().hex}",
         key is not None,
         _body_hash(operation, request.path_params, body),
+        _body_hash(operation, request.path_params, body, defaults=False),
         request_id_of(request),
         state.business_now,
     )
@@ -252,7 +262,7 @@ async def run_unit(
     pool: Database = state.database
     async with pool.transaction(scope) as tx:
         as_of = await state.business_now(tx)
-        unit = Unit(tx, scope, Principal(actor, None, scope), operation, "", request_id_of(request), as_of)
+        unit = Unit(tx, scope, Principal(actor, None, scope), operation, "", "", request_id_of(request), as_of)
         await work(unit)
     await _deliver_inline(pool, state.temporal, scope, () if unit.blocked else tuple(unit.messages))
 
@@ -281,8 +291,13 @@ async def _run(tx: Tx, task: _Command, handler: Handler) -> _Answer:
                 raise InvalidRequest("idempotency_key_reused", "This Idempotency-Key was used for another request.")
             return _Answer(known["response_status"], known["response_body"].encode(), replayed=True)
     as_of = await task.business_now(tx)
-    unit = Unit(tx, scope, task.principal, task.operation, task.key, task.request_id, as_of)
-    reply = await handler(unit)
+    unit = Unit(tx, scope, task.principal, task.operation, task.key, task.id_hash, task.request_id, as_of)
+    try:
+        reply = await handler(unit)
+    except UniqueViolation as error:
+        if unit.made_ids and str(error.diag.constraint_name).endswith("_pkey"):
+            raise AlreadyDone from error
+        raise
     body = json.dumps(
         envelope(task.request_id, reply.data), ensure_ascii=False, allow_nan=False, separators=(",", ":")
     ).encode()
@@ -354,12 +369,15 @@ def _read_key(request: Request, *, required: bool) -> str | None:
     return given[0]
 
 
-def _body_hash(operation: str, path_params: Mapping[str, Any], body: BaseModel | None) -> str:
-    """SHA-256 of the canonical JSON of the validated request. Secret fields count as stars: no hash of a password."""
+def _body_hash(operation: str, path_params: Mapping[str, Any], body: BaseModel | None, *, defaults: bool = True) -> str:
+    """SHA-256 of the canonical JSON of the validated request. Secret fields count as stars: no hash of a password.
+
+    Without `defaults`, fields that are as they are unless said otherwise do not count: a release that adds one changes no id.
+    """
     content = {
         "operation": operation,
         "path": {name: str(value) for name, value in path_params.items()},
-        "body": None if body is None else body.model_dump(mode="json"),
+        "body": None if body is None else body.model_dump(mode="json", exclude_defaults=not defaults),
     }
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()

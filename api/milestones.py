@@ -15,11 +15,11 @@ from contracts.ids import workflow_id
 from contracts.milestone import MilestoneInput
 from contracts.visibility import ENTITY
 from domain.campaign import CampaignStatus
-from domain.errors import Conflict, NotFound
+from domain.errors import AlreadyDone, Conflict, NotFound
 from domain.milestone import SETTLED, TrancheStatus, VoteChoice
 from domain.milestone_postings import PAYOUT_REASON, proceeds
 from domain.payment import WALLET
-from domain.payout import PayoutStatus
+from domain.payout import NOT_SENT, PayoutStatus
 from infra.database import Tx
 from models import milestone
 from models.beneficiary import BeneficiaryRow
@@ -162,6 +162,7 @@ async def send_tranche(unit: Unit, campaign: Campaign, tranche: Tranche, benefic
     """Put a released tranche into its owner's wallet (None), or on its way to a beneficiary.
 
     A payout needs nobody's approval where a second person has approved the tranche; otherwise from the tenant's limit on.
+    Raises AlreadyDone for a request whose payout was made long ago, and is over: what is left is sent under another key.
     """
     if beneficiary is None:
         await milestone.credit_proceeds(unit.tx, unit.scope, campaign, tranche, unit.as_of)
@@ -178,6 +179,8 @@ async def send_tranche(unit: Unit, campaign: Campaign, tranche: Tranche, benefic
         approved=tranche.decided_by is not None,
     )
     payout = await reserve_payout(unit.tx, unit.scope, order, unit.as_of)
+    if payout.status in NOT_SENT:
+        raise AlreadyDone
     await milestone.change_tranche(unit.tx, tranche, payout_id=payout.id)
     await unit.timeline(campaign.id, "tranche_sending", number=tranche.number, payout_id=payout.id)
     await start_payout(unit, payout)

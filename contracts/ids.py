@@ -1,6 +1,6 @@
 """One key all the way down: ids are derived, never random, so that a repeated request finds its first effect.
 
-Idempotency-Key → business id → workflow id → "<workflow id>/<step>[/<ordinal>]" → ledger key → provider key
+Idempotency-Key and request → business id → workflow id → "<workflow id>/<step>[/<ordinal>]" → ledger key → provider key
 """
 
 import hashlib
@@ -13,7 +13,7 @@ _NAMESPACE = uuid.UUID("6f0c1f0e-5b0b-5d0c-9a49-2c9f6b7c8a11")
 
 
 def derive_id(prefix: str, scope: Scope, *parts: str) -> str:
-    """`<prefix>_<32 hex>`: UUIDv5 over tenant, mode and `parts` (for a command: principal, operation, key).
+    """`<prefix>_<32 hex>`: UUIDv5 over tenant, mode and `parts` (for a command: principal, operation, key, request).
 
     Parts are length-prefixed, so ("ab", "c") and ("a", "bc") differ.
     """

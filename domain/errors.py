@@ -61,6 +61,13 @@ class Conflict(DomainError):
     status = 409
 
 
+class AlreadyDone(Conflict):
+    """The same request was carried out under the same key so long ago that its answer is forgotten."""
+
+    def __init__(self) -> None:
+        super().__init__("already_done", "This request was carried out before, and its answer is no longer kept.")
+
+
 class InvalidRequest(DomainError):
     """Well-formed, but breaks a rule of its fields."""
 

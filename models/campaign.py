@@ -10,6 +10,7 @@ from sqlmodel import Field
 
 from domain.business import Category
 from domain.campaign import TAKES_MONEY, CampaignKind, CampaignStatus, Funding, slugs
+from domain.errors import AlreadyDone
 from domain.investment import Bucket
 from infra.database import Tx
 from models.base import Scoped, by_id, insert
@@ -122,12 +123,12 @@ update campaigns set slug = %(slug)s, updated_at = now() where id = %(id)s
 
 
 async def add_campaign(tx: Tx, campaign: Campaign) -> None:
-    """Insert it under the first slug of its title that is free; `slug` is set."""
+    """Insert it under the first slug of its title that is free; `slug` is set. Raises AlreadyDone for a known id."""
     for slug in slugs(campaign.title, campaign.id):
         campaign.slug = slug
         if await insert(tx, campaign, or_nothing=True):
             return
-    raise RuntimeError(f"campaign {campaign.id} is there already")
+    raise AlreadyDone
 
 
 async def rename(tx: Tx, campaign_id: str, title: str) -> None:

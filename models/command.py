@@ -16,7 +16,7 @@ from infra.database import Tx, fetch_one
 from models.base import Scoped
 
 KEEP_KEYS = timedelta(hours=72)
-"""How long an answer is replayed; ids derived from the key stay unique for ever."""
+"""How long an answer is replayed; ids derived from the key and its request stay unique for ever."""
 
 
 class IdempotencyKey(Scoped, table=True):

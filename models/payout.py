@@ -94,11 +94,14 @@ class PayoutRequest:
 async def reserve_payout(tx: Tx, scope: Scope, request: PayoutRequest, as_of: datetime) -> Payout:
     """Write a payout and hold its money, before anybody approves or is asked; a known id is answered with its row.
 
+    An id stands for one wish for ever: that its row is about the same money is asserted.
+
     The caller has checked the beneficiary, and starts `PayoutWorkflow` with the same transaction. Raises InsufficientFunds,
     and Conflict `beneficiary_not_verified` where the provider has no handle for the beneficiary.
     """
     known = await get_payout(tx, request.id)
     if known is not None:
+        assert _same(known, request), f"{request.id} was reserved for other money"
         return known
     beneficiary, amount = request.beneficiary, request.amount
     if beneficiary.recipient is None:
@@ -134,6 +137,13 @@ async def reserve_payout(tx: Tx, scope: Scope, request: PayoutRequest, as_of: da
     detail: dict[str, Any] = {"amount_minor": amount.amount_minor, "currency": amount.currency, "status": status}
     await timeline.record(tx, scope, [payout.id], "payout_requested", as_of, detail)
     return payout
+
+
+def _same(known: Payout, request: PayoutRequest) -> bool:
+    """Whether a payout is what the request asks for."""
+    asked = (request.owner_id, request.source.code, request.beneficiary.id, request.reason, request.subject_id)
+    found = (known.owner_id, known.source_account, known.beneficiary_id, known.reason, known.subject_id)
+    return asked == found and known.amount == request.amount
 
 
 async def release_payout(

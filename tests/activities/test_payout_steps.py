@@ -1,6 +1,6 @@
 """A payout against a provider that says what it likes: what is booked, what is a case, and what is never sent twice."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -142,6 +142,34 @@ async def till(database: Database, scope: Scope, owner_url: str) -> Till:
         payout = await reserve_payout(tx, scope, order, NOW)
         assert (await reserve_payout(tx, scope, order, NOW)).id == payout.id, "asking again finds the first"
     return Till(database, scope, payout.id, user)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"amount": Money(AMOUNT + 1, "NGN")},
+        {"source": accounts.wallet("usr_1", "NGN")},
+        {"owner_id": "usr_1"},
+        {"subject_id": "trn_1"},
+        {"reason": "tranche"},
+        {"beneficiary": "ben_1"},
+    ],
+)
+async def test_a_known_id_is_no_answer_to_a_wish_for_other_money(till: Till, other: dict[str, Any]) -> None:
+    async with till.database.transaction(till.scope) as tx:
+        payout = await get_payout(tx, till.payout_id)
+        assert payout is not None
+        beneficiary = await get_beneficiary(tx, payout.beneficiary_id)
+        assert beneficiary is not None
+        order = PayoutRequest(
+            id=payout.id, owner_id=till.user_id, beneficiary=beneficiary, source=accounts.wallet(till.user_id, "NGN"),
+            amount=payout.amount, reason=payout.reason, subject_id=payout.subject_id, requested_by=till.user_id,
+        )  # fmt: skip
+        assert (await reserve_payout(tx, till.scope, order, NOW)).id == payout.id
+        if "beneficiary" in other:
+            other = {"beneficiary": beneficiary.model_copy(update={"id": other["beneficiary"]})}
+        with pytest.raises(AssertionError, match="other money"):
+            await reserve_payout(tx, till.scope, replace(order, **other), NOW)
 
 
 async def test_what_was_sent_is_booked_once_with_its_fee(till: Till) -> None:

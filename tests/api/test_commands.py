@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import defaultdict
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -155,11 +156,25 @@ async def test_keys_are_kept_72_hours(edge: Edge) -> None:
     first = await edge.toy(user, key)
     kept = edge.sql("select expires_at - created_at from idempotency_keys where key = %s", key)[0][0]
     assert kept.total_seconds() == 72 * 3600
-    edge.sql("update idempotency_keys set expires_at = now() - interval '1 second' where key = %s", key)
+    edge.forget(key)
     second = await edge.toy(user, key)
     assert second.status_code == 202 and second.content != first.content
-    assert second.json()["data"]["id"] == first.json()["data"]["id"], "the id is the key's, for ever"
+    assert second.json()["data"]["id"] == first.json()["data"]["id"], "the id is the request's, for ever"
     assert (await edge.toy(user, key)).content == second.content
+
+
+async def test_a_forgotten_key_is_a_new_one_for_another_request(edge: Edge) -> None:
+    user, key = edge.user(), uuid4().hex
+
+    async def made(path: str, **changes: Any) -> str:
+        edge.forget(key)
+        answer = await edge.http.post(f"/v1/toys/{path}", json=toy_body(**changes), headers=edge.headers(user, key))
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["data"]["id"])
+
+    first = await made("a")
+    assert await made("a", kind="plain") == first, "what it would be unless said is no other request"
+    assert len({first, await made("b"), await made("a", amount=501), await made("a", essay="Long.")}) == 4
 
 
 async def test_an_accepted_command_leaves_its_message_when_temporal_is_down(edge: Edge) -> None:

@@ -37,8 +37,8 @@ class People:
         self.owner, self.stranger = edge.user(Role.BUSINESS_OWNER), edge.user(Role.BUSINESS_OWNER)
         self.admin, self.investor = edge.user(Role.ADMIN), edge.user()
 
-    async def ask(self, who: User, verb: str, path: str, body: Any = None) -> httpx.Response:
-        return await self.edge.http.request(verb, path, json=body, headers=self.edge.headers(who, uuid4().hex))
+    async def ask(self, who: User, verb: str, path: str, body: Any = None, key: str = "") -> httpx.Response:
+        return await self.edge.http.request(verb, path, json=body, headers=self.edge.headers(who, key or uuid4().hex))
 
     async def act(self, who: User, path: str, body: Any = None) -> dict[str, Any]:
         answer = await self.ask(who, "POST", path, body)
@@ -355,6 +355,20 @@ async def test_updates_are_read_newest_first(people: People) -> None:
     ).json()
     assert [*first["data"], *rest["data"]] == made[::-1]
     assert people.edge.count("notifications", "template = 'campaign_update' and subject_id = %s", made[0]["id"]) == 1
+
+
+async def test_what_was_made_long_ago_is_not_made_again(people: People) -> None:
+    """The same request after its answer is forgotten: no second campaign, pledge or update, and no error of ours."""
+    campaign = f"/v1/campaigns/{await people.live()}"
+    asked = [(people.owner, "/v1/campaigns", campaign_body()), (people.investor, f"{campaign}/invest", PLEDGE),
+             (people.owner, f"{campaign}/updates", NEWS)]  # fmt: skip
+    for who, path, body in asked:
+        assert (await people.ask(who, "POST", path, body, "long-ago")).is_success
+    before = [people.edge.count(table) for table in WRITTEN]
+    people.edge.forget("long-ago")
+    for who, path, body in asked:
+        assert_problem(await people.ask(who, "POST", path, body, "long-ago"), 409, "already_done")
+    assert [people.edge.count(table) for table in WRITTEN] == before
 
 
 async def test_the_goal_wakes_the_process_once(people: People) -> None:

@@ -9,6 +9,8 @@ import httpx
 import pytest
 
 from contracts.base import Mode, Scope
+from infra.database import Database
+from models.audit import audit_books
 from models.user import Role, User
 from tests.api.test_payouts import payee
 from tests.api.test_webhooks import add_account
@@ -28,8 +30,20 @@ def tenant(edge: Edge) -> None:
     add_account(edge, "paystack", edge.scope)
 
 
-async def call(edge: Edge, user: User, path: str, body: Any = None, method: str = "POST") -> httpx.Response:
-    return await edge.http.request(method, f"/v1{path}", json=body, headers=edge.headers(user, uuid4().hex))
+async def call(
+    edge: Edge, user: User, path: str, body: Any = None, method: str = "POST", key: str = ""
+) -> httpx.Response:
+    return await edge.http.request(method, f"/v1{path}", json=body, headers=edge.headers(user, key or uuid4().hex))
+
+
+async def wrong_books(edge: Edge) -> list[str]:
+    """What the auditor finds in the tenant's books."""
+    auditor = Database(edge.settings.role_url("chama_audit"), name="audit", max_size=1)
+    await auditor.open()
+    async with auditor.transaction() as tx:
+        found = [str(each) for each in await audit_books(tx)]
+    await auditor.close()
+    return [each for each in found if str(edge.scope.tenant_id) in each]
 
 
 class Raised:
@@ -59,11 +73,14 @@ class Raised:
             edge.sql("update campaigns set status = 'funded', next_action_at = null where id = %s", made.id)
         return made
 
-    async def post(self, who: User, verb: str, body: Any = None, *, number: int | None = 1) -> httpx.Response:
+    async def post(
+        self, who: User, verb: str, body: Any = None, *, number: int | None = 1, key: str = ""
+    ) -> httpx.Response:
         """`verb` may begin with `admin/`."""
         admin, _, plain = verb.rpartition("/")
         at = "" if number is None else f"/milestones/{number}"
-        return await call(self.edge, who, f"/{admin + '/' if admin else ''}campaigns/{self.id}{at}/{plain}", body)
+        path = f"/{admin + '/' if admin else ''}campaigns/{self.id}{at}/{plain}"
+        return await call(self.edge, who, path, body, key=key)
 
     async def seen(self, who: User | None = None) -> dict[str, Any]:
         answer = await call(self.edge, who or self.owner, f"/campaigns/{self.id}/milestones", method="GET")
@@ -192,6 +209,36 @@ async def test_an_account_disabled_before_the_approval_leaves_the_money_with_its
     assert (tranche["status"], tranche["payout"], tranche["unsent"]["amount"]) == ("released", None, 356_400)
     assert (await raised.post(raised.owner, "payouts", {"destination": "wallet"}, number=None)).status_code == 202
     assert raised.balance(f"wallet:{raised.owner.id}:NGN") == 356_400
+
+
+async def test_a_key_of_long_ago_sends_another_campaigns_money_by_itself(edge: Edge) -> None:
+    """Were the payout's id the key's alone, the second tranche would take the first one's payout for its own."""
+    first, second = await Raised.make(edge), await Raised.make(edge)
+    payouts = []
+    for raised in (first, second):
+        mine = await payee(edge, raised.owner)
+        await raised.post(raised.owner, "evidence", {**EVIDENCE, "destination": mine})
+        edge.forget("approve")
+        answer = await raised.post(first.admin, "admin/approve", key="approve")
+        tranche = answer.json()["data"]["tranches"][0]
+        assert (answer.status_code, tranche["unsent"]["amount"]) == (202, 0), answer.text
+        payouts.append(tranche["payout"]["id"])
+    rows = edge.sql("select id, owner_id, source_account from payouts order by created_at")
+    assert rows == [(payouts[n], each.owner.id, f"proceeds:{each.id}:NGN") for n, each in enumerate((first, second))]
+    assert edge.count("notifications", "template = 'milestone_released_owner'") == 2
+    assert await wrong_books(edge) == []
+
+
+async def test_what_was_sent_long_ago_is_not_said_to_be_sent_again(edge: Edge) -> None:
+    raised = await Raised.make(edge, None)
+    body = {"destination": await payee(edge, raised.owner)}
+    answer = await raised.post(raised.owner, "payouts", body, number=None, key="send")
+    payout = answer.json()["data"]["tranches"][0]["payout"]["id"]
+    assert (await call(edge, raised.owner, f"/payouts/{payout}/cancel")).status_code == 200
+    edge.forget("send")
+    assert_problem(await raised.post(raised.owner, "payouts", body, number=None, key="send"), 409, "already_done")
+    answer = await raised.post(raised.owner, "payouts", body, number=None, key="send-again")
+    assert answer.json()["data"]["tranches"][0]["payout"]["id"] != payout and edge.count("payouts") == 2
 
 
 async def test_without_a_second_person_a_large_release_waits_for_one(edge: Edge) -> None:

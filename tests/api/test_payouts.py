@@ -140,6 +140,24 @@ async def test_a_repeated_request_is_one_payout(edge: Edge) -> None:
     first, again = [await call(edge, ada, "POST", "/payouts", body, "the-same-key") for _ in range(2)]
     assert first.content == again.content and again.headers["idempotent-replayed"] == "true"
     assert edge.count("payouts") == 1
+    edge.forget("the-same-key")
+    late = await call(edge, ada, "POST", "/payouts", body, "the-same-key")
+    assert (late.status_code, late.json()["data"]["id"]) == (202, first.json()["data"]["id"])
+    edge.forget("the-same-key")
+    other = await call(edge, ada, "POST", "/payouts", body | {"amount": 30_000}, "the-same-key")
+    assert (other.status_code, other.json()["data"]["amount"]["amount"]) == (202, 30_000)
+    (wallet,) = (await call(edge, ada, "GET", "/wallet")).json()["data"]
+    assert (edge.count("payouts"), wallet["available"]) == (2, wallet["posted"] - 50_000)
+
+
+async def test_a_beneficiary_added_long_ago_is_not_added_again(edge: Edge) -> None:
+    ada = edge.user()
+    assert (await add(edge, ada, "account")).status_code == 202
+    edge.forget("account")
+    assert_problem(await add(edge, ada, "account"), 409, "already_done")
+    edge.forget("account")
+    assert (await add(edge, ada, "account", bank_code="044")).status_code == 202
+    assert edge.count("beneficiaries") == 2
 
 
 @pytest.mark.parametrize("status", ["pending", "needs_review", "rejected", "disabled"])

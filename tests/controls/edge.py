@@ -51,11 +51,21 @@ GUARDS: Final = (
         (
             Edit(
                 "api/commands.py",
-                "return derive_id(prefix, self.scope, self.principal.user_id, self.operation, self.key)",
+                "return derive_id(prefix, self.scope, self.principal.user_id, self.operation, self.key, self.request_hash)",
                 'return f"{prefix}_{uuid4().hex}"',
             ),
         ),
         (f"{_COMMANDS}test_keys_are_kept_72_hours",),
+    ),
+    Guard(
+        "ids derived from the request",
+        "C2",
+        "a key that is forgotten gives another request the first one's id",
+        (Edit("api/commands.py", "self.operation, self.key, self.request_hash)", "self.operation, self.key)"),),
+        (
+            f"{_COMMANDS}test_a_forgotten_key_is_a_new_one_for_another_request",
+            "tests/api/test_milestones.py::test_a_key_of_long_ago_sends_another_campaigns_money_by_itself",
+        ),
     ),
     Guard(
         "policy table, role",
