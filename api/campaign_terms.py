@@ -13,9 +13,10 @@ from contracts.ids import workflow_id
 from contracts.visibility import ENTITY
 from domain.business import Category, countries
 from domain.campaign import CampaignKind, check_first_deadline
+from domain.distribution_run import check_profit_until
 from domain.eligibility import MAX_KYC_LEVEL
 from domain.errors import InvalidRequest, NotFound
-from domain.milestone import MilestoneTerm, check_milestones
+from domain.milestone import MAX_DUE_DAYS, MilestoneTerm, check_milestones
 from domain.money import CURRENCIES
 from models.base import update
 from models.campaign import Campaign, get_campaign
@@ -57,7 +58,7 @@ class MilestoneBody(StrictModel):
     title: ShortText
     share_bps: Annotated[int, Field(ge=1, le=10_000)]
     due_at: Timestamp | None = None
-    due_days: Annotated[int, Field(ge=1, le=1_825)] | None = None
+    due_days: Annotated[int, Field(ge=1, le=MAX_DUE_DAYS)] | None = None
 
 
 Milestones = Annotated[list[MilestoneBody], Field(min_length=2, max_length=20)]
@@ -155,9 +156,8 @@ def check_terms(terms: CampaignTerms) -> None:
     if terms.milestones is not None:
         offered = [MilestoneTerm(**each.model_dump()) for each in terms.milestones]
         check_milestones(offered, deadline_at=terms.deadline_at)
-    if terms.profit_until is not None and terms.profit_until <= terms.deadline_at.date():
-        text = "The profit period ends after the campaign's deadline."
-        raise InvalidRequest("invalid_profit_until", text, field="profit_until")
+    if terms.profit_until is not None:
+        check_profit_until(terms.profit_until, terms.deadline_at.date())
 
 
 def columns(terms: CampaignTerms) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from enum import StrEnum
 
 from domain.campaign import CampaignStatus
 from domain.distribution import DistributionStatus, InvalidTerms
-from domain.errors import Conflict, Forbidden
+from domain.errors import Conflict, Forbidden, InvalidRequest
 
 _D = DistributionStatus
 FUNDING_AGAIN = timedelta(hours=6)
 """How long after a vain look for its money a run looks again by itself; a word from its owner is heard at once."""
+FARTHEST = timedelta(days=3_650)
+"""How far ahead a profit may be promised: its period's last day from the campaign's deadline, a record date from today."""
 OVER = frozenset({_D.REJECTED, _D.CANCELED})
 """Such a run counts for nothing: its period may be declared again."""
 FUNDED = frozenset({_D.PAYING, _D.PARTIALLY_PAID, _D.PAID})
@@ -35,6 +37,16 @@ def check_schedule(on: CalculateOn | None, milestone: int | None, *, dry_run: bo
         raise InvalidTerms("The campaign has no such milestone.", field="schedule.milestone")
 
 
+def check_profit_until(profit_until: date, deadline: date) -> None:
+    """Refuse a period of profit that is over before the campaign is, or lies too far ahead.
+
+    `deadline`: the campaign's last day. Raises InvalidRequest `invalid_profit_until`.
+    """
+    if not timedelta() < profit_until - deadline <= FARTHEST:
+        text = f"The profit period ends after the campaign's deadline, at most {FARTHEST.days:,} days later."
+        raise InvalidRequest("invalid_profit_until", text, field="profit_until")
+
+
 def check_record_date(record_date: date, today: date) -> None:
     """Until the record date is over, who holds what may still change. Raises InvalidTerms."""
     if record_date >= today:
@@ -44,7 +56,8 @@ def check_record_date(record_date: date, today: date) -> None:
 def check_declaration(status: CampaignStatus, *, record_date: date, today: date, scheduled: bool) -> None:
     """Refuse a run that cannot be calculated yet, and has no schedule. `today` is the tenant's business date.
 
-    Raises Conflict `campaign_completed` and `campaign_not_funded`, and what `check_record_date` raises.
+    Raises Conflict `campaign_completed` and `campaign_not_funded`, what `check_record_date` raises, and
+    InvalidTerms for a record date too far ahead.
     """
     if status is CampaignStatus.COMPLETED:
         raise Conflict("campaign_completed", "A completed campaign distributes nothing more.")
@@ -52,6 +65,8 @@ def check_declaration(status: CampaignStatus, *, record_date: date, today: date,
         raise Conflict("campaign_not_funded", "Only a funded campaign distributes a profit.")
     if not scheduled:
         check_record_date(record_date, today)
+    elif record_date - today > FARTHEST:
+        raise InvalidTerms(f"The record date is at most {FARTHEST.days:,} days from today.", field="record_date")
 
 
 def look_again_at(planned_at: datetime | None, as_of: datetime) -> datetime:

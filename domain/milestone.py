@@ -58,6 +58,8 @@ GOES_BACK: Final = frozenset({_T.RETURNING, _T.RETURNED})
 
 FEWEST, MOST = 2, 20
 """Milestones of a campaign that has any."""
+MAX_DUE_DAYS: Final = 1_825
+"""A milestone is due within so many days of the funding, or of the campaign's deadline where a date was promised."""
 GRACE: Final = timedelta(days=3)
 """After its due date a milestone is not missed yet."""
 VOTE_WINDOW: Final = timedelta(days=7)
@@ -122,7 +124,7 @@ def check_milestones(terms: Sequence[MilestoneTerm], *, deadline_at: datetime) -
     """Refuse milestones that are no plan. Raises InvalidRequest `invalid_milestones`.
 
     There are 2 to 20, their shares sum to 10,000 basis points, and each is due at a date after the campaign's deadline or
-    some days after the funding, not both.
+    some days after the funding, not both; within `MAX_DUE_DAYS` of either.
     """
     if not FEWEST <= len(terms) <= MOST:
         raise _invalid(f"There are {FEWEST} to {MOST} milestones, or none.")
@@ -132,6 +134,8 @@ def check_milestones(terms: Sequence[MilestoneTerm], *, deadline_at: datetime) -
         raise _invalid("A milestone is due at a date, or some days after the funding.")
     if any(term.due_at is not None and term.due_at <= deadline_at for term in terms):
         raise _invalid("A milestone is due after the campaign's deadline.")
+    if any(term.due_at is not None and term.due_at - deadline_at > timedelta(days=MAX_DUE_DAYS) for term in terms):
+        raise _invalid(f"A milestone is due within {MAX_DUE_DAYS:,} days of the campaign's deadline.")
 
 
 def _invalid(text: str) -> InvalidRequest:

@@ -128,6 +128,9 @@ REFUSED: dict[str, tuple[State, str, str, Any, int, str]] = {
     "a schedule by a milestone it has not": (
         Office.draft, "owner", "…", body(schedule={"at": "milestone", "milestone": 2}), 422, "invalid_terms",
     ),
+    "a record date that never comes": (
+        Office.draft, "owner", "…", body(record_date="9999-12-31", schedule={"at": "record_date"}), 422, "invalid_terms",
+    ),
     "a schedule by no milestone": (Office.draft, "owner", "…", body(schedule={"at": "milestone"}), 422, "invalid_terms"),
     "a schedule of a dry run": (
         Office.draft, "owner", "…", body(schedule={"at": "record_date"}, dry_run=True), 422, "invalid_terms",

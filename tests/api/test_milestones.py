@@ -283,6 +283,7 @@ def changed(**first: Any) -> list[dict[str, Any]]:
         (changed(due_days=None), "invalid_milestones"),
         (changed(due_at="2026-01-01T00:00:00Z", due_days=None), "invalid_milestones"),
         (changed(due_at="2099-01-01T00:00:00Z"), "invalid_milestones"),
+        (changed(due_days=None, due_at="9999-12-31T00:00:00Z"), "invalid_milestones"),
         (PARTS[:1], "invalid_request"),
         ([PARTS[0]] * 21, "invalid_request"),
         (changed(share_bps=0), "invalid_request"),
@@ -301,15 +302,20 @@ async def test_milestones_are_refused(edge: Edge, milestones: Any, code: str) ->
 async def test_terms_of_release_are_kept_shown_and_fixed(edge: Edge) -> None:
     owner, admin = edge.user(Role.BUSINESS_OWNER), edge.user(Role.ADMIN)
     edge.sql("update tenant_settings set platform_fee_bps = 250")
-    body = campaign_body(milestones=PARTS, profit_until="2099-12-31", draft=True)
+    year = datetime.now(UTC).year + 3
+    body = campaign_body(milestones=PARTS, profit_until=f"{year}-12-31", draft=True)
     made = (await call(edge, owner, "/campaigns", body)).json()["data"]
-    assert made["platform_fee_bps"] == 250 and made["profit_until"] == "2099-12-31"
+    assert made["platform_fee_bps"] == 250 and made["profit_until"] == f"{year}-12-31"
     path = f"/campaigns/{made['id']}"
-    early = await call(edge, owner, path, {"profit_until": "2020-01-01"}, method="PATCH")
-    assert_problem(early, 422, "invalid_profit_until")
-    dated = [{"title": "Oven", "share_bps": 5_000, "due_at": "2099-01-01T02:00:00+02:00"}, changed(share_bps=5_000)[0]]
+    for never in ("2020-01-01", "9999-12-31"):
+        refused = await call(edge, owner, path, {"profit_until": never}, method="PATCH")
+        assert assert_problem(refused, 422, "invalid_profit_until")["errors"][0]["field"] == "profit_until"
+    dated = [
+        {"title": "Oven", "share_bps": 5_000, "due_at": f"{year}-01-01T02:00:00+02:00"},
+        changed(share_bps=5_000)[0],
+    ]
     edited = (await call(edge, owner, path, {"milestones": dated}, method="PATCH")).json()["data"]
-    assert edited["milestones"][0] == {"title": "Oven", "due_at": "2099-01-01T00:00:00Z", "due_days": None,
+    assert edited["milestones"][0] == {"title": "Oven", "due_at": f"{year}-01-01T00:00:00Z", "due_days": None,
                                        "share_bps": 5_000}  # fmt: skip
     read = (await call(edge, owner, path, method="GET")).json()["data"]
     assert {name: read[name] for name in edited if name not in SHOWN_ON_READING} == {

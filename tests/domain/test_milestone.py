@@ -74,8 +74,20 @@ def test_tranches_sum_exactly(captured: int, weights: list[int], fee_bps: int) -
         terms(5_000, 5_000, due_days=None),
         terms(5_000, 5_000, due_at=LATER),
         terms(5_000, 5_000, due_days=None, due_at=NOW),
+        terms(5_000, 5_000, due_days=None, due_at=NOW + timedelta(days=1_825, microseconds=1)),
+        terms(5_000, 5_000, due_days=None, due_at=datetime.max.replace(tzinfo=UTC)),
     ],
-    ids=["one", "too little", "too much", "too many", "never due", "due twice", "due at the deadline"],
+    ids=[
+        "one",
+        "too little",
+        "too much",
+        "too many",
+        "never due",
+        "due twice",
+        "due at the deadline",
+        "due late",
+        "the end",
+    ],
 )
 def test_what_is_no_plan(offered: list[MilestoneTerm]) -> None:
     with pytest.raises(InvalidRequest) as refused:
@@ -86,6 +98,7 @@ def test_what_is_no_plan(offered: list[MilestoneTerm]) -> None:
 def test_plans() -> None:
     check_milestones(terms(*[500] * 20), deadline_at=NOW)
     check_milestones(terms(5_000, 5_000, due_days=None, due_at=LATER), deadline_at=NOW)
+    check_milestones(terms(5_000, 5_000, due_days=None, due_at=NOW + timedelta(days=1_825)), deadline_at=NOW)
 
 
 def test_what_a_tranche_may_not() -> None:
