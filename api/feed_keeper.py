@@ -13,6 +13,7 @@ import psycopg
 import structlog
 from psycopg_pool import PoolTimeout
 
+from contracts.base import Scope
 from infra.database import Database
 from models import feed, health
 
@@ -39,14 +40,31 @@ async def run_feed_keeper(finder: Database, worker: Database, stop: asyncio.Even
 
 async def keep(finder: Database, worker: Database) -> int:
     """One round over every tenant with something to do; how many campaigns were scored anew. A long queue is left for
-    the next round, so that each tenant has its turn."""
+    the next round, so that each tenant has its turn; what goes wrong with one is logged, and the others have theirs.
+
+    Raises OperationalError and PoolTimeout where the database is away."""
     async with finder.transaction() as tx:
         scopes = await feed.at_work(tx)
     rescored = 0
     for scope in scopes:
-        async with worker.transaction(scope) as tx:
-            done = await feed.refresh(tx)
-            if done is not None:
-                await health.watch(tx, scope, done.ids)
-        rescored += done.rescored if done else 0
+        try:
+            rescored += await _keep_one(worker, scope)
+        except PoolTimeout:
+            raise
+        except psycopg.OperationalError as error:
+            if error.sqlstate is None:  # no word from the server: the connection is gone
+                raise
+            log.warning("feed.tenant_not_kept", scope=str(scope), exc_info=error)
+        except Exception as error:
+            log.error("feed.tenant_not_kept", scope=str(scope), exc_info=error)
     return rescored
+
+
+async def _keep_one(worker: Database, scope: Scope) -> int:
+    """One tenant's turn; how many of its campaigns were scored anew."""
+    async with worker.transaction(scope) as tx:
+        done = await feed.refresh(tx)
+        if done is None:
+            return 0
+        await health.watch(tx, scope, done.ids)
+    return done.rescored

@@ -1,7 +1,7 @@
 """A test-mode tenant's own clock: create it, read it, advance it. Stripe's users know the idea."""
 
-from datetime import UTC, datetime
-from typing import Annotated, Literal
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Final, Literal
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -22,6 +22,9 @@ from infra.database import Database
 from models.clock import TestClock, create_clock, get_clock, set_target
 
 router = api_router(prefix="/v1", tags=["test clock"])
+
+_REACH: Final = timedelta(days=50 * 365)
+"""How far from the real time a clock may stand: whatever is counted on from it, in years, is still a date."""
 
 
 class ClockRequest(StrictModel):
@@ -51,6 +54,11 @@ def _view(clock: TestClock) -> ClockView:
     )
 
 
+def _check_reach(wanted: datetime, field: str) -> None:
+    if abs(wanted - datetime.now(UTC)) > _REACH:
+        raise InvalidRequest("invalid_target", "A clock stands within fifty years of the real time.", field=field)
+
+
 def _require_test_mode(request: Request, principal: Principal) -> None:
     if principal.scope.mode is not Mode.TEST:
         raise Conflict("live_mode", "Live tenants live in real time.")
@@ -64,6 +72,8 @@ async def make_clock(
 ) -> JSONResponse:
     """Give the tenant's test mode a clock of its own. It stands still between advances."""
     _require_test_mode(request, principal)
+    if body.now is not None:
+        _check_reach(body.now, "now")
 
     async def handle(unit: Unit) -> Reply:
         if not await create_clock(unit.tx, unit.scope, body.now or datetime.now(UTC)):
@@ -100,8 +110,9 @@ async def advance(
             raise NotFound("test clock")
         if clock.status == "advancing":
             raise Conflict("clock_advancing", "The clock is advancing; wait until it is ready.")
-        if not clock.now_at <= body.to <= clock.now_at + MAX_DURATION:
+        if not timedelta() <= body.to - clock.now_at <= MAX_DURATION:
             raise InvalidRequest("invalid_target", "A clock moves forward, at most a year at once.", field="to")
+        _check_reach(body.to, "to")
         number = await set_target(unit.tx, body.to)
         await unit.audit("clock.advanced", "clock", str(unit.scope), to=body.to.isoformat())
         await unit.start(

@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import structlog
 
 from api import feed_keeper
-from infra.database import Database
+from contracts.base import Scope
+from infra.database import Database, Tx
 from models import health
 from models.user import User
 from tests.fixtures.api import Edge, assert_problem
@@ -162,3 +164,23 @@ def _draft(here: Ward) -> dict[str, Any]:
     from tests.fixtures.hostile import campaign_body
 
     return campaign_body(deadline_at=deadline(here, 30))
+
+
+async def test_one_tenants_trouble_is_not_the_others(here: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A campaign that begins at the end of time has no day on which its news would be overdue."""
+    broken = Ward(here.edge, here.database)
+    lost = await broken.live()
+    broken.sql("update campaigns set go_live_at = '9999-12-30', deadline_at = '9999-12-31' where id = %s", lost)
+    broken.sql("update campaign_health set look_at = now() where campaign_id = %s", lost)
+    campaign = await here.live(deadline_at=deadline(here, 30))
+    here.day(28)
+    found = feed_keeper.feed.at_work
+
+    async def broken_first(tx: Tx) -> list[Scope]:
+        return sorted(await found(tx), key=lambda scope: scope != broken.scope)
+
+    monkeypatch.setattr(feed_keeper.feed, "at_work", broken_first)
+    with structlog.testing.capture_logs() as logs:
+        await here.look()
+    assert [each["scope"] for each in logs if each["event"] == "feed.tenant_not_kept"] == [str(broken.scope)]
+    assert "nearly_due" in await here.seen(campaign, here.owner)
