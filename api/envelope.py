@@ -42,17 +42,21 @@ def _no_controls(text: str) -> str:
     return text
 
 
-def _aware_time(value: object) -> datetime:
+def aware_time(value: object) -> datetime:
+    """The instant that an ISO 8601 text with an offset names, in UTC: Postgres takes no offset of 16 hours or more.
+
+    Raises ValueError for anything else, and where UTC has no such date.
+    """
+    refused = "must be an ISO 8601 time with an offset"
     if not isinstance(value, str) or len(value) > 40:
-        raise ValueError("must be an ISO 8601 time with an offset")
+        raise ValueError(refused)
     try:
         moment = datetime.fromisoformat(value)
-        moment.astimezone(UTC)
+        if moment.tzinfo is None:
+            raise ValueError(refused)
+        return moment.astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise ValueError("must be an ISO 8601 time with an offset") from error
-    if moment.tzinfo is None:
-        raise ValueError("must be an ISO 8601 time with an offset")
-    return moment
+        raise ValueError(refused) from error
 
 
 def _day(value: object) -> date:
@@ -72,8 +76,8 @@ ShortText = Annotated[
     AfterValidator(_no_controls),
 ]
 LongText = Annotated[str, StringConstraints(strict=True, strip_whitespace=True, min_length=1, max_length=5000)]
-Timestamp = Annotated[datetime, BeforeValidator(_aware_time)]
-"""A time with an offset, as ISO 8601 text; nothing else converts."""
+Timestamp = Annotated[datetime, BeforeValidator(aware_time)]
+"""A time with an offset, as ISO 8601 text; nothing else converts. In UTC."""
 Day = Annotated[date, BeforeValidator(_day)]
 """A calendar day of the tenant's zone, as ISO 8601 text."""
 WebAddress = Annotated[str, StringConstraints(strict=True, pattern=r"^https://[!-~]+$", max_length=500)]

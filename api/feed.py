@@ -5,13 +5,13 @@ is told so without the page being made. It is weak: the envelope around the same
 """
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from starlette.responses import Response
 
 from api.auth import Principal
-from api.envelope import decode_cursor, document, encode_cursor
+from api.envelope import aware_time, decode_cursor, document, encode_cursor
 from api.feed_known import CACHED, Questions, Stamps, names, tag_of
 from api.reads import Reader
 from domain.errors import BadRequest, InvalidRequest
@@ -24,16 +24,18 @@ _FORM: Final = hashlib.blake2b(
 ).hexdigest()
 """Of the statements: another release that shows other fields gives other tags."""
 _TIMED: Final = frozenset({Sort.NEWEST, Sort.ENDING_SOON})
+_KEYS_END: Final = {Sort.MOST_FUNDED: 2**62, Sort.RECOMMENDED: 2**15}
+"""Of the other sorts: what their column has no room for, no cursor of ours names."""
 
 
 def checked(filters: dict[str, Any]) -> dict[str, Any]:
-    """The filters that were given, their times in UTC. Raises InvalidRequest naming the one that cannot be."""
+    """The filters that were given. Raises InvalidRequest naming the one that cannot be."""
     found = {name: value for name, value in filters.items() if value is not None}
     for name in ("min_goal", "max_goal"):
         if name in found and "currency" not in found:
             text = "Amounts of different currencies cannot be compared: name the currency."
             raise InvalidRequest("currency_required", text, field="currency")
-    return {name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in found.items()}
+    return found
 
 
 async def answer(reader: Reader, sort: Sort, filters: dict[str, Any], limit: int, cursor: str | None) -> Response:
@@ -71,10 +73,8 @@ def _after(sort: Sort, filters: dict[str, Any], cursor: str | None) -> tuple[Any
         return None
     question, key, row_id = decode_cursor(cursor, str, str, str)
     try:
-        place = datetime.fromisoformat(key) if sort in _TIMED else int(key)
-        fits = question == _question(sort, filters) and (
-            place.tzinfo is not None if isinstance(place, datetime) else 0 <= place < 2**62
-        )
+        place = aware_time(key) if sort in _TIMED else int(key)
+        fits = question == _question(sort, filters) and (isinstance(place, datetime) or 0 <= place < _KEYS_END[sort])
     except ValueError:
         fits = False
     if not fits:

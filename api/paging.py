@@ -6,7 +6,7 @@ from typing import Annotated, Protocol
 
 from fastapi import Query
 
-from api.envelope import decode_cursor, encode_cursor
+from api.envelope import aware_time, decode_cursor, encode_cursor
 from domain.errors import BadRequest
 
 Limit = Annotated[int, Query(ge=1, le=100, description="Rows a page")]
@@ -31,9 +31,6 @@ def before(cursor: str | None) -> tuple[datetime, str] | None:
         return None
     stamp, row_id = decode_cursor(cursor, str, str)
     try:
-        moment = datetime.fromisoformat(stamp)
+        return aware_time(stamp), row_id
     except ValueError as error:
         raise BadRequest("invalid_cursor", "The cursor is not one this list gave out.", field="cursor") from error
-    if moment.tzinfo is None:
-        raise BadRequest("invalid_cursor", "The cursor is not one this list gave out.", field="cursor")
-    return moment, row_id

@@ -32,7 +32,7 @@ router = api_router(prefix="/v1", tags=["campaigns"])
 
 _ONE_AT_A_TIME: Final = asyncio.Semaphore(1)
 """Opened, a picture may take 100 MB."""
-_TAG: Final = re.compile(r'"([0-9a-f]{32})-(\d+)"')
+_TAG: Final = re.compile(r'"([0-9a-f]{32})-([0-9]{1,4})"')
 _FOR_EVER: Final = {"Cache-Control": "private, max-age=31536000, immutable", "Vary": "Authorization"}
 _ASK_AGAIN: Final = {"Cache-Control": "private, no-cache", "Vary": "Authorization"}
 _BINARY: Final[dict[str, Any]] = {"schema": {"type": "string", "format": "binary"}}

@@ -85,6 +85,7 @@ async def test_a_picture_becomes_three(here: Gallery, kind: str, mode: str) -> N
         tag = seen.headers["etag"]
         assert tag.startswith('"') and (await here.look(url, tag=tag)).status_code == 304
         assert (await here.look(url, tag=f'"x", {tag}')).content == b""
+        assert (await here.look(url, tag=f'"{"0" * 32}-{"9" * 5_000}"')).status_code == 200, "a width that is none"
         assert (await here.look(f"{url}0")).status_code == 422
     if mode == "RGB":
         left, right = opened.convert("RGB").getpixel((5, 5)), opened.convert("RGB").getpixel((1270, 5))

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from api import feed_keeper
+from api.envelope import decode_cursor, encode_cursor
 from infra.database import Database
 from models import feed, feed_pages
 from tests.fixtures.api import Edge, assert_problem, set_scope
@@ -206,6 +207,29 @@ async def test_a_cursor_goes_on_with_its_own_question_only(seeded: Feed) -> None
         problem = assert_problem(await seeded.get(query), 400, "invalid_cursor")
         assert problem["errors"][0]["field"] == "cursor", query
     assert len(await seeded.rows(f"?limit=7&cursor={newest}")) == 7, "the length of a page is free"
+
+
+@pytest.mark.parametrize(
+    ("sort", "key", "status"),
+    [
+        ("recommended", "32767", 200),
+        ("recommended", "32768", 400),
+        ("recommended", "-1", 400),
+        ("most_funded", str(2**62 - 1), 200),
+        ("most_funded", str(2**62), 400),
+        ("newest", "2027-01-31T12:00:00+23:59", 200),
+        ("newest", "0001-01-01T00:00:00+00:01", 400),
+        ("ending_soon", "2027-01-31T12:00:00-16:00", 200),
+        ("ending_soon", "9999-12-31T23:59:59-00:01", 400),
+    ],
+)
+async def test_a_key_that_its_column_cannot_hold(seeded: Feed, sort: str, key: str, status: int) -> None:
+    given = (await seeded.get(f"?sort={sort}&limit=1")).json()["meta"]["next_cursor"]
+    question, _, row_id = decode_cursor(given, str, str, str)
+    answer = await seeded.get(f"?sort={sort}&cursor={encode_cursor(question, key, row_id)}")
+    assert answer.status_code == status, answer.text
+    if status == 400:
+        assert_problem(answer, 400, "invalid_cursor")
 
 
 async def test_the_score_is_the_sum_of_its_reasons(here: Feed) -> None:

@@ -1,11 +1,14 @@
 """Bad input: a 4xx problem for any bytes, nothing echoed, nothing changed (RELIABILITY F1, F3)."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
 
+from api.envelope import aware_time, encode_cursor
+from models.user import Role
 from tests.fixtures.api import Edge, assert_problem, toy_body
 
 CANARY = "canary-4111111111111112"
@@ -187,13 +190,41 @@ async def test_a_wrong_method_is_405_with_allow(edge: Edge) -> None:
     ],
 )
 async def test_a_cursor_of_someone_else_is_refused(edge: Edge, cursor: str) -> None:
-    from models.user import Role
-
     response = await edge.http.get(
         "/v1/admin/outbox", params={"cursor": cursor}, headers=edge.headers(edge.user(Role.ADMIN))
     )
     assert response.status_code in (400, 422), response.text
     assert response.json()["code"] in ("invalid_cursor", "invalid_request") and cursor not in response.json()["detail"]
+
+
+FAR_OFF = ["2027-01-31T12:00:00+16:00", "2027-01-31T12:00:00-23:59", "2027-01-31T12:00:00+23:59:59.999999"]
+NEVER = ["0001-01-01T00:00:00+00:01", "9999-12-31T23:59:59-23:59", "2027-01-31T12:00:00+24:00", "2027-01-31T12:00:00"]
+
+
+@pytest.mark.parametrize("at", FAR_OFF)
+async def test_an_offset_that_postgres_would_not_take(edge: Edge, at: str) -> None:
+    user, admin = edge.headers(edge.user()), edge.headers(edge.user(Role.ADMIN))
+    place = encode_cursor(at, "inv_1")
+    for path in ("investments", "payments", "payouts"):
+        answer = await edge.http.get(f"/v1/{path}", params={"cursor": place}, headers=user)
+        assert answer.status_code == 200, answer.text
+    assert (await edge.http.get("/v1/campaigns", params={"ends_after": at}, headers=user)).status_code == 200
+    balance = await edge.http.get("/v1/accounts/suspense:NGN/balance", params={"as_of": at}, headers=admin)
+    assert_problem(balance, 404, "not_found")
+
+
+@pytest.mark.parametrize("at", NEVER)
+async def test_a_time_that_is_none(edge: Edge, at: str) -> None:
+    user = edge.headers(edge.user())
+    answer = await edge.http.get("/v1/investments", params={"cursor": encode_cursor(at, "inv_1")}, headers=user)
+    assert_problem(answer, 400, "invalid_cursor")
+    answer = await edge.http.get("/v1/campaigns", params={"ends_after": at}, headers=user)
+    assert_problem(answer, 422, "invalid_request")
+
+
+def test_a_time_is_kept_in_utc() -> None:
+    assert aware_time("2027-01-31T12:00:00+16:00").isoformat() == "2027-01-30T20:00:00+00:00"
+    assert aware_time("0001-01-01T00:00:00Z") == datetime.min.replace(tzinfo=UTC)
 
 
 async def test_what_nobody_expected_is_a_silent_500(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
