@@ -5,6 +5,7 @@ secret, `operator_token`: sent as a bearer token by the command line, or exchang
 lives as long as an access token and is good for the codec endpoints alone, from the Temporal UI's pages alone.
 """
 
+import hmac
 import secrets
 import time
 from collections.abc import Mapping
@@ -26,6 +27,8 @@ CODEC_PATH: Final = "/v1/codec"
 COOKIE: Final = "chama_operator"
 _AUDIENCE: Final = "chama-codec"
 _ALGORITHM: Final = "EdDSA"
+_GIVEN_FOR: Final = "opr"
+"""The claim that says for which operator token a cookie was given: a digest only we can make, so that none is learnt from it."""
 _TOKEN_MIN: Final = 32
 _BEARER = HTTPBearer(auto_error=False, scheme_name="OperatorToken", description="The installation's operator token")
 
@@ -42,6 +45,7 @@ class OperatorDesk:
             raise CryptoError(f"CHAMA_OPERATOR_TOKEN has fewer than {_TOKEN_MIN} characters")
         self._codec = EncryptionCodec.from_settings(settings) if self._token else None
         self._private, self._public, self.seconds = key, key.public_key(), settings.token_seconds
+        self._digest = hmac.digest(key.private_bytes_raw(), f"{_AUDIENCE}/{self._token}".encode(), "sha256").hex()
         self.ui_url = settings.temporal_ui_url
         self.origin = origin_of(settings.temporal_ui_url)
         self.namespace = settings.temporal_namespace
@@ -59,26 +63,29 @@ class OperatorDesk:
             raise InvalidToken
 
     def issue_cookie(self) -> str:
-        """The value of a cookie that is good for `seconds`."""
+        """The value of a cookie that is good for `seconds`, or until the operator's token is another."""
         now = int(time.time())
-        claims = {"iss": ISSUER, "aud": _AUDIENCE, "iat": now, "exp": now + self.seconds}
+        claims = {"iss": ISSUER, "aud": _AUDIENCE, "iat": now, "exp": now + self.seconds, _GIVEN_FOR: self._digest}
         return jwt.encode(claims, self._private, algorithm=_ALGORITHM)
 
     def check_cookie(self, cookie: str, origin: str | None) -> None:
-        """Pass, or raise InvalidToken: the cookie must be ours and fresh, the page that sends it the Temporal UI's."""
+        """Pass, or raise InvalidToken: the cookie must be ours, fresh and given for today's token, the page that sends it the
+        Temporal UI's."""
         if not self._token or not self.origin or origin != self.origin:
             raise InvalidToken
         try:
-            jwt.decode(
+            claims = jwt.decode(
                 cookie,
                 self._public,
                 algorithms=[_ALGORITHM],
                 audience=_AUDIENCE,
                 issuer=ISSUER,
-                options={"require": ["iss", "aud", "iat", "exp"], "strict_aud": True},
+                options={"require": ["iss", "aud", "iat", "exp", _GIVEN_FOR], "strict_aud": True},
             )
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise InvalidToken from error
+        if not secrets.compare_digest(str(claims[_GIVEN_FOR]).encode(), self._digest.encode()):
+            raise InvalidToken
 
 
 async def operator(

@@ -145,7 +145,14 @@ async def test_old_forged_and_foreign_cookies_are_refused(app: FastAPI, http: ht
     forged = [
         jwt.encode(claims | {"exp": claims["iat"] - 1}, private, algorithm="EdDSA"),
         jwt.encode(claims | {"aud": "chama-api"}, private, algorithm="EdDSA"),
-        jwt.encode({name: claims[name] for name in ("iss", "aud", "iat")}, private, algorithm="EdDSA"),
+        *(
+            jwt.encode({name: claims[name] for name in claims if name != left}, private, algorithm="EdDSA")
+            for left in claims
+        ),
+        *(
+            jwt.encode(claims | {"opr": other}, private, algorithm="EdDSA")
+            for other in ("", "0" * 64, 1, None, "é", [])
+        ),
         jwt.encode(claims, "x" * 40, algorithm="HS256"),
         good[:-4] + "AAAA",
         "",
@@ -155,6 +162,17 @@ async def test_old_forged_and_foreign_cookies_are_refused(app: FastAPI, http: ht
         assert_problem(await decode(http, [PLAIN], Cookie=f"chama_operator={cookie}", Origin=UI), 401, "invalid_token")
     assert (await decode(http, [PLAIN], Cookie=f"chama_operator={good}", Origin=UI)).status_code == 200
     assert_problem(await http.get("/v1/users/me", headers={"Authorization": f"Bearer {good}"}), 401, "invalid_token")
+
+
+async def test_another_operator_token_ends_the_cookies_of_the_one_before() -> None:
+    before = settings()
+    cookie = f"chama_operator={create_app(before, temporal=no_temporal).state.operator.issue_cookie()}"
+    for token, status in ((TOKEN, 200), (TOKEN + "2", 401)):
+        after = before.model_copy(update={"operator_token": SecretStr(token)})
+        async with client(create_app(after, temporal=no_temporal)) as http:
+            assert (await decode(http, [PLAIN], Cookie=cookie, Origin=UI)).status_code == status
+    claims = jwt.decode(cookie.partition("=")[2], options={"verify_signature": False})
+    assert TOKEN not in str(claims)
 
 
 async def test_preflight_is_for_the_ui_and_these_paths_only(http: httpx.AsyncClient) -> None:
