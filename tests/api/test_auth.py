@@ -17,6 +17,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from api.auth import AUDIENCE, ISSUER, InvalidToken
+from cli.users import add_user as create_by_command
+from contracts.base import Mode
+from domain.errors import InvalidRequest
 from infra.crypto import token_key
 from models.user import Role
 from tests.fixtures.api import Edge, assert_problem
@@ -49,6 +52,44 @@ async def test_sign_up_log_in_and_ask_who_i_am(edge: Edge) -> None:
     assert me.json()["data"] == created.json()["data"] == answer["user"]
     claims = jwt.decode(answer["access_token"], options={"verify_signature": False})
     assert set(claims) == {"tid", "mode", "sub", "role", "iss", "aud", "iat", "exp", "jti"}
+
+
+CARDS = "4242 4242 4242 4242"
+
+
+@pytest.mark.parametrize(
+    ("given", "word"),
+    [
+        ({"password": "x" * 129}, "password"),
+        ({"password": f"my card {CARDS}"}, "password"),
+        ({"password": "correct horse\x00battery"}, "password"),
+        ({"password": "correct horse \udcff battery"}, "password"),
+        ({"password": "too short"}, "password"),
+        ({"email": "ada obi@example.com"}, "email"),
+        ({"email": "adá@example.com"}, "email"),
+        ({"email": "obi@example"}, "email"),
+        ({"email": f"{CARDS.replace(' ', '.')}@example.com"}, "email"),
+        ({"name": "Ada\nObi"}, "name"),
+        ({"name": CARDS}, "name"),
+    ],
+)
+async def test_the_command_line_makes_nobody_who_could_not_log_in(edge: Edge, given: dict[str, str], word: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        await made_by_command(edge, **given)
+    assert word in refused.value.message and not any(each in str(refused.value) for each in given.values())
+    assert edge.count("users", "email like 'cli-%%'") == 0
+
+
+async def test_whom_the_command_line_makes_logs_in(edge: Edge) -> None:
+    for number, password in enumerate(("x" * 128, "naïve ₦ 😀 horse", "0000 1111 horse")):
+        await made_by_command(edge, email=f" Made-{number}@Example.com ", password=password)
+        assert (await log_in(edge, f"made-{number}@example.com", password)).status_code == 200
+
+
+async def made_by_command(edge: Edge, **given: str) -> str:
+    """`chama user create`."""
+    person = {"email": "cli-ada@example.com", "name": "Ada", "password": PASSWORD} | given
+    return await create_by_command(edge.settings, tenant=slug(edge), mode=Mode.TEST, role=Role.ADMIN, **person)
 
 
 async def test_passwords_are_argon2id_and_stand_nowhere_else(edge: Edge) -> None:
