@@ -1,10 +1,10 @@
 """Calls of both ledgers by pgbench: the cheapest client there is, so that what is measured is the ledger.
 
-A transaction is three messages on both sides: BEGIN (ours with its scope, as `infra/database.py` sends it), the call, COMMIT. The
-call is prepared once a connection, as the product's is after its first uses; pgbench cannot both send a BEGIN of several
-statements and bind values, so both sides name it with EXECUTE. Ours is the product's own statement (`models/ledger.py`) with
-the values of one of its postings; accounts are drawn at random for each call, keys are new. What the product spends in
-Python is not in here: benchmarks/posters.py measures both sides with it.
+A transaction is three messages on both sides: BEGIN (ours with its scope, as `infra/database.py` sends it), the call, COMMIT.
+Every statement is prepared once a connection, and the call's values are bound, as the product's driver does it after its first
+uses. Ours is the product's own statement (`models/ledger.py`) with the values of one of its postings; accounts are drawn at
+random for each call, keys are new. What the product spends in Python is not in here: benchmarks/posters.py measures both sides
+with it.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import itertools
 import os
 import re
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,17 +24,24 @@ from models.ledger_arguments import values_of
 
 _DEBIT: Final = {"one": rf"\set debit random(1, {WALLETS - 1})", "hot": rf"\set debit {HOT}"}
 # A colon begins a variable only before the name of one: those of account codes and of dates stay.
-_SCRIPT: Final = rf"""
+_DRAWN: Final = rf"""
 \set wallet random({WALLETS}, {2 * WALLETS - 1})
 \set n :n + 1
-\if :n = 1
-prepare posting as {{call}};
-\endif
-{{begin}};
-execute posting({{values}});
+"""
+_BARE: Final = f"""{_DRAWN}
+begin;
+select bare.post(:debit, :wallet, 100);
 commit;
 """
-_BARE: Final = _SCRIPT.format(call="select bare.post($1, $2, $3)", begin="begin", values=":debit, :wallet, 100")
+# What is sent between these two travels as one message. The code of an account is put together by the server: a variable of
+# pgbench is a whole value.
+_OURS: Final = rf"""{_DRAWN}
+\startpipeline
+{{begin}};
+\endpipeline
+{{call}};
+commit;
+"""
 _TPS: Final = re.compile(r"^tps = ([\d.]+) \(without initial connection time\)", re.MULTILINE)
 _runs = itertools.count()
 
@@ -48,16 +56,17 @@ class PgBench:
     async def rate(self, side: Side, kind: Kind, clients: int, each: int) -> float:
         """Postings a second of `clients` that make `each` calls one after the other. Raises RuntimeError when one fails."""
         url = self._where.app_url if side == "ours" else self._where.owner_url
+        text, defined = self._ours() if side == "ours" else (_BARE, dict[str, object]())
         script = self._directory / f"{side}_{kind}.sql"
-        script.write_text(_DEBIT[kind] + (self._ours() if side == "ours" else _BARE))
+        script.write_text(_DEBIT[kind] + text)
         jobs = min(clients, os.cpu_count() or 1)
         options = [
             "--no-vacuum",
-            "--protocol=simple",
+            "--protocol=prepared",
             f"--client={clients}",
             f"--jobs={jobs}",
             f"--transactions={each}",
-            "--define=n=0",
+            *(f"--define={name}={value}" for name, value in {"n": 0, **defined}.items()),
         ]
         process = await asyncio.create_subprocess_exec(
             binaries() / "pgbench", *options, f"--file={script}", url,
@@ -69,16 +78,19 @@ class PgBench:
             raise RuntimeError(f"pgbench failed: {errors.decode()[-1000:]}")
         return float(found[1])
 
-    def _ours(self) -> str:
-        """The product's call with the values of one of its postings, but for the key and the accounts."""
-        key, event, phase, digest, at, expires, debit, credit, minor = values_of(deposit())
+    def _ours(self) -> tuple[str, Mapping[str, object]]:
+        """The product's call with the values of one of its postings, but for the key and the accounts; and the values."""
+        _, event, phase, digest, at, expires, debit, credit, minor = values_of(deposit())
         assert expires is None, "a deposit does not expire"
-        key = f"pgbench/{time.time_ns()}/{next(_runs)}/:client_id/:n"
-        debit, credit = (re.sub(r"\d+", name, str(code)) for name, code in ((":debit", debit), (":wallet", credit)))
-        values = f"'{key}', '{event}', '{phase}', '{digest}', '{at}', null, '{debit}', '{credit}', {minor}"
-        scope = self._where.scope
-        return _SCRIPT.format(
-            call=ledger.POST_ONE.strip() % tuple(f"${n}" for n in range(1, 10)),
-            begin=(BEGIN % (scope.tenant_id, scope.mode)).replace("; ", r"\; "),
-            values=values,
-        )
+        scope, key = self._where.scope, f"pgbench/{time.time_ns()}/{next(_runs)}"
+        values = {"key": key, "event": event, "phase": phase, "digest": digest, "at": at, "minor": minor}
+        codes = []
+        for side, code, number in (("debit", debit, ":debit"), ("credit", credit, ":wallet")):
+            values[f"{side}_before"], values[f"{side}_after"] = re.split(r"\d+", str(code), maxsplit=1)
+            codes.append(f":{side}_before::text || {number}::text || :{side}_after::text")
+        call = ledger.POST_ONE.strip() % (
+            ":key::text || '/' || :client_id::text || '/' || :n::text", ":event", ":phase", ":digest", ":at", "null",
+            *codes, ":minor",
+        )  # fmt: skip
+        begin = (BEGIN % (scope.tenant_id, scope.mode)).replace("; ", ";\n")
+        return _OURS.format(begin=begin, call=call), values
