@@ -1,25 +1,41 @@
 """Emails: rendered from templates at send time, so that no personal data is stored with the message or in Temporal."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import timedelta
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from email.utils import formatdate
 from pathlib import Path
 from typing import Final
 
+import psycopg
 import structlog
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from psycopg_pool import PoolTimeout
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
+from activities.book import send
 from activities.effects import heartbeating
 from activities.mail import MailLine
 from contracts.base import Scope
 from contracts.inbox import NotificationTask
+from contracts.outbox import OutboxKind
 from domain.money import format_money
 from infra.database import Database
 from infra.settings import Settings
-from models.notification import Notification, claim_queued, settle_notification
+from models.notification import (
+    LEASE,
+    Notification,
+    Unsent,
+    claim_queued,
+    first_unsent,
+    release_queued,
+    renew_leases,
+    settle_notification,
+)
 from models.user import User, users_of
 
 log = structlog.get_logger(__name__)
@@ -30,6 +46,9 @@ MESSAGES_A_LINE: Final = 10
 """So few messages are not worth another line."""
 MAX_BATCHES: Final = 10_000
 AT_ONCE_SECONDS: Final = 2.0
+RENEWED_SECONDS: Final = LEASE.total_seconds() / 3
+_LATER_AT_MOST: Final = timedelta(minutes=5)
+"""Between two tries, for more messages may be queued meanwhile."""
 _TEMPLATES: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     undefined=StrictUndefined,
@@ -49,18 +68,19 @@ class NotificationActivities:
     async def send_notifications(self, task: NotificationTask) -> int:
         """Send every queued message about a subject; returns how many. A refused address is final, a dead server is not.
 
-        A message whose sending was interrupted is sent again under the same Message-ID: mail has no other key.
+        A message whose sending was interrupted is sent again under the same Message-ID: mail has no other key. Asked to
+        `hand_over`, it tries for a moment and counts nothing. Raises ApplicationErrors, all retryable, while any is left.
         """
-        sent = 0
         async with heartbeating():
-            for _ in range(MAX_BATCHES):
-                async with self._db.transaction(task.scope) as tx:
-                    waiting = await claim_queued(tx, task.subject_id, BATCH)
-                    people = {each.id: each for each in await users_of(tx, [each.user_id for each in waiting])}
-                sent += await self._send_batch(task.scope, waiting, people)
-                if len(waiting) < BATCH:
-                    break
-        return sent
+            if task.hand_over:
+                if not await self.send_at_once(task.scope, task.subject_id):
+                    await self._hand_over(task)
+                return 0
+            sent, left = await self._send_all(task.scope, task.subject_id)
+            if left is not None:
+                pause = min(left.pause, _LATER_AT_MOST)
+                raise ApplicationError("another sender has them", type="mail_under_way", next_retry_delay=pause)
+            return sent
 
     async def send_at_once(self, scope: Scope, subject_id: str) -> bool:
         """Send what is queued about a subject if the mail server takes it without delay; whether nothing is left.
@@ -69,11 +89,42 @@ class NotificationActivities:
         """
         try:
             async with asyncio.timeout(AT_ONCE_SECONDS):
-                await self.send_notifications(NotificationTask(scope=scope, subject_id=subject_id))
+                _, left = await self._send_all(scope, subject_id)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a message, it must not hold up the money
             log.info("notifications.later", subject_id=subject_id, reason=type(error).__name__)
             return False
-        return True
+        return left is None
+
+    async def _hand_over(self, task: NotificationTask) -> None:
+        """Have a process of its own send what is left.
+
+        It is named after the oldest message: while that is unsent, the process of its name still looks for more, and sends
+        what was queued before this looked.
+        """
+        async with self._db.transaction(task.scope) as tx:
+            left = await first_unsent(tx, task.subject_id)
+            if left is not None:
+                await send(
+                    tx, task.scope, OutboxKind.START, "notices", f"{task.subject_id}/{left.oldest}",
+                    workflow="NoticesWorkflow",
+                    input=NotificationTask(scope=task.scope, subject_id=task.subject_id),
+                )  # fmt: skip
+
+    async def _send_all(self, scope: Scope, subject_id: str) -> tuple[int, Unsent | None]:
+        """Send until none may be tried now; how many that were, and what is left."""
+        sent, left = 0, None
+        for _ in range(MAX_BATCHES):
+            async with self._db.transaction(scope) as tx:
+                waiting = await claim_queued(tx, subject_id, BATCH)
+                people = {each.id: each for each in await users_of(tx, [each.user_id for each in waiting])}
+            sent += await self._send_batch(scope, waiting, people)
+            if len(waiting) == BATCH:
+                continue
+            async with self._db.transaction(scope) as tx:
+                left = await first_unsent(tx, subject_id)
+            if left is None or not waiting:
+                break
+        return sent, left
 
     async def _send_batch(self, scope: Scope, messages: Sequence[Notification], people: Mapping[str, User]) -> int:
         """All of them, over as many lines as they are worth; every line has ended before one's failure is raised."""
@@ -87,8 +138,8 @@ class NotificationActivities:
 
     async def _send_some(self, scope: Scope, messages: Sequence[Notification], people: Mapping[str, User]) -> int:
         """One message after the other over one line; how many were accepted."""
-        sent = 0
-        async with MailLine(self._settings.smtp_host, self._settings.smtp_port) as line:
+        sent, ours = 0, {each.id for each in messages}
+        async with self._leased(scope, ours), MailLine(self._settings.smtp_host, self._settings.smtp_port) as line:
             for message in messages:
                 user = people.get(message.user_id)
                 if user is None or user.disabled_at is not None:
@@ -97,8 +148,31 @@ class NotificationActivities:
                     code = await line.deliver(compose(message, user, self._settings.smtp_sender))
                 async with self._db.transaction(scope) as tx:
                     await settle_notification(tx, message.id, sent=code is None, error_code=code)
+                ours.discard(message.id)
                 sent += code is None
         return sent
+
+    @contextlib.asynccontextmanager
+    async def _leased(self, scope: Scope, ours: set[str]) -> AsyncIterator[None]:
+        """Keep the messages in `ours` from other senders; those still in it at the end are anybody's."""
+
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(RENEWED_SECONDS)
+                try:
+                    async with self._db.transaction(scope) as tx:
+                        await renew_leases(tx, [*ours])
+                except (psycopg.OperationalError, PoolTimeout) as error:
+                    log.info("notifications.not_renewed", reason=type(error).__name__)
+
+        renewing = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewing.cancel()
+            if ours:
+                async with self._db.transaction(scope) as tx:
+                    await release_queued(tx, [*ours])
 
 
 def compose(message: Notification, user: User, sender: str) -> MIMEMultipart:

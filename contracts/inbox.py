@@ -27,7 +27,11 @@ class InboxProgress(Message):
 
 
 class NotificationTask(Message):
-    """Send what is queued about a subject (an investment, a payment, a settlement)."""
+    """Send what is queued about a subject (an investment, a payment, a settlement).
+
+    `hand_over`: for a process that has more to do. What is not sent in a moment becomes the work of a process of its own.
+    """
 
     scope: Scope
     subject_id: str
+    hand_over: bool = False

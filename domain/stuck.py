@@ -121,6 +121,9 @@ REASONS: Final = {
     "pending_activities_limit_exceeded": "more than 2,000 activities at once",
     "non_deterministic_error": "the code no longer fits the run's history",
     "OperationalError": "the database does not answer",
+    "mail_unreachable": "the mail server does not answer",
+    "mail_deferred": "the mail server puts messages off",
+    "mail_under_way": "another sender has the messages",
     "PoolTimeout": "no connection to the database is free",
 }
 """Code → what it means."""

@@ -1,8 +1,8 @@
 """What people are told: written with the money, sent afterwards, once per (subject, template)."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any, ClassVar
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final, NamedTuple
 
 from psycopg.types.json import Jsonb
 from sqlalchemy import Column
@@ -12,8 +12,11 @@ from sqlmodel import Field
 from contracts.base import Scope
 from contracts.ids import derive_id
 from domain.investment import COMMITTED
-from infra.database import Tx
+from infra.database import Tx, fetch_one
 from models.base import Scoped, insert, read_all
+
+LEASE: Final = timedelta(seconds=10)
+"""For so long a message is its sender's, who renews it while it works: a dead one's are taken up again after it."""
 
 
 class Notification(Scoped, table=True):
@@ -31,6 +34,15 @@ class Notification(Scoped, table=True):
     error_code: str | None = None
     created_at: datetime
     sent_at: datetime | None = None
+    next_try_at: datetime | None = None
+    """Real time; nobody touches the message before it: a sender has it. None: whoever comes next may."""
+
+
+class Unsent(NamedTuple):
+    """That messages about a subject are unsent: the oldest one's id, and how long until one may be tried."""
+
+    oldest: str
+    pause: timedelta
 
 
 async def notify(
@@ -116,9 +128,10 @@ async def notify_investors(
 
 
 async def claim_queued(tx: Tx, subject_id: str, limit: int) -> list[Notification]:
-    """Mark so many of the waiting messages about a subject as being sent, the oldest, and return them.
+    """Lease so many of the messages about a subject that wait, the oldest, and return them.
 
-    A message found `sending` was interrupted in between: it is sent again under the same Message-ID (RELIABILITY G9).
+    A message found `sending` after its lease was interrupted in between: it is sent again under the same Message-ID
+    (RELIABILITY G9).
     """
     return await read_all(
         tx,
@@ -126,11 +139,42 @@ async def claim_queued(tx: Tx, subject_id: str, limit: int) -> list[Notification
         # A subquery in the condition may be run once a row, and each time find the next ones: the limit would be none.
         """with waiting as materialized (
                select id from notifications where subject_id = %s and status in ('queued', 'sending')
+                  and (next_try_at is null or next_try_at <= now())
                order by created_at, id limit %s for update skip locked)
-           update notifications n set status = 'sending', tries = tries + 1 from waiting where n.id = waiting.id
+           update notifications n set status = 'sending', tries = tries + 1, next_try_at = now() + %s
+             from waiting where n.id = waiting.id
            returning n.*""",
-        (subject_id, limit),
+        (subject_id, limit, LEASE),
     )
+
+
+async def renew_leases(tx: Tx, ids: Sequence[str]) -> None:
+    """Their sender is still at work on these."""
+    await tx.execute(
+        "update notifications set next_try_at = now() + %s where id = any(%s) and status = 'sending'",
+        (LEASE, list(ids)),
+    )
+
+
+async def release_queued(tx: Tx, ids: Sequence[str]) -> None:
+    """Their sender gives these back untried: whoever comes next may send them."""
+    await tx.execute(
+        "update notifications set status = 'queued', next_try_at = null where id = any(%s) and status = 'sending'",
+        (list(ids),),
+    )
+
+
+async def first_unsent(tx: Tx, subject_id: str) -> Unsent | None:
+    """Whether messages about a subject are left, those included that another sender has."""
+    row = await fetch_one(
+        tx,
+        """select id, (select greatest(min(coalesce(next_try_at, now())) - now(), interval '0')
+                         from notifications where subject_id = %(subject)s and status in ('queued', 'sending')) as pause
+             from notifications where subject_id = %(subject)s and status in ('queued', 'sending')
+            order by created_at, id limit 1""",
+        {"subject": subject_id},
+    )
+    return Unsent(row["id"], row["pause"]) if row else None
 
 
 async def any_queued(tx: Tx, subject_id: str) -> bool:
@@ -142,6 +186,7 @@ async def any_queued(tx: Tx, subject_id: str) -> bool:
 async def settle_notification(tx: Tx, notification_id: str, *, sent: bool, error_code: str | None = None) -> None:
     """Sent, or failed for good."""
     await tx.execute(
-        """update notifications set status = %s, error_code = %s, sent_at = case when %s then now() end where id = %s""",
+        """update notifications set status = %s, error_code = %s, next_try_at = null,
+                  sent_at = case when %s then now() end where id = %s""",
         ("sent" if sent else "failed", error_code, sent, notification_id),
     )

@@ -1,7 +1,8 @@
 """Telling people: what the money steps queued is sent once the money is settled, and an announcement at once.
 
-`NoticesWorkflow` (`notices/<tenant>/<mode>/<subject id>`) is for what no money process ends with: an update to a
-campaign's investors, another deadline. The command has queued the messages as rows.
+`NoticesWorkflow` (`notices/<tenant>/<mode>/<occasion>`) is for what no money process ends with (an update to a campaign's
+investors, another deadline: the command has queued the messages as rows), and for what a money process could not send in a
+moment: money does not wait for mail.
 """
 
 from temporalio import workflow
@@ -15,15 +16,14 @@ with workflow.unsafe.imports_passed_through():
 
 
 async def tell(scope: Scope, subject_id: str) -> None:
-    """Send every queued message about `subject_id`.
+    """Send what is queued about `subject_id` if that takes a moment; what does not is handed to a `NoticesWorkflow`.
 
-    A mail server that stays down for an hour leaves the messages visible in their table as `failed` or `sending`; it
-    never fails the process the money is in. Cancellation still passes through.
+    It never fails the process the money is in. Cancellation still passes through.
     """
     try:
         await workflow.execute_activity_method(
             NotificationActivities.send_notifications,
-            NotificationTask(scope=scope, subject_id=subject_id),
+            NotificationTask(scope=scope, subject_id=subject_id, hand_over=True),
             summary="tell the people concerned",
             **NOTIFY,
         )
@@ -35,11 +35,11 @@ async def tell(scope: Scope, subject_id: str) -> None:
 
 @workflow.defn(name="NoticesWorkflow")
 class NoticesWorkflow:
-    """One announcement to however many people."""
+    """However many messages, for as long as it takes."""
 
     @workflow.run
     async def run(self, input: NotificationTask) -> int:
-        """Send every queued message about the subject; how many the last pass sent."""
+        """Send every queued message about the subject; how many the last try sent."""
         return await workflow.execute_activity_method(
             NotificationActivities.send_notifications, input, summary="tell everybody concerned", **BATCH
         )

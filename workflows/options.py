@@ -58,10 +58,11 @@ BATCH: Final = Preset(
 NOTIFY: Final = Preset(
     start_to_close_timeout=timedelta(seconds=30),
     heartbeat_timeout=timedelta(seconds=5),
-    schedule_to_close_timeout=timedelta(hours=1),
-    retry_policy=RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=5)),
+    schedule_to_close_timeout=timedelta(days=30),
+    retry_policy=_RETRY,
 )
-"""Telling people is worth an hour of trying, and never holds up money."""
+"""Telling people what can be told in a moment, and handing over the rest, which takes the database only: money waits for no
+mail server."""
 
 CLOCK: Final = Preset(
     start_to_close_timeout=timedelta(minutes=30),

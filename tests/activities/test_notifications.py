@@ -3,19 +3,22 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from typing import Any
 
 import pytest
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
 from activities.notifications import NotificationActivities, compose
 from contracts.base import Scope
+from contracts.ids import workflow_id
+from contracts.inbox import NotificationTask
 from infra.database import Database, fetch_one
 from infra.settings import Settings
-from models.notification import Notification, notify
+from models.notification import Notification, claim_queued, notify
 from models.user import User
 from tests.fixtures.pledges import add_user
 from tests.fixtures.postgres import free_port
@@ -74,7 +77,57 @@ async def test_a_dead_mail_server_leaves_the_message_to_the_step_that_waits(
 ) -> None:
     await queued(database, owner_url, scope)
     assert not await told(database, scope, free_port())
-    assert await status(database, scope) == "sending"
+    assert await status(database, scope) == "queued", "whoever comes next need not wait for this sender"
+
+
+async def test_what_is_left_goes_to_one_process(database: Database, owner_url: str, scope: Scope) -> None:
+    """However often it is handed over, while its oldest message is unsent; with nothing left to nobody."""
+    await queued(database, owner_url, scope)
+    hurried = NotificationTask(scope=scope, subject_id="pay_1", hand_over=True)
+    exchange = Exchange(8, politely=True)
+    async with exchange.open() as port:
+        for at in (free_port(), free_port(), port, port):
+            subject = NotificationActivities(database, Settings(smtp_port=at))
+            await ActivityEnvironment().run(subject.send_notifications, hurried)
+    async with database.transaction(scope) as tx:
+        rows = await (await tx.execute("select workflow_type, workflow_id, payload from outbox")).fetchall()
+        message = await fetch_one(tx, "select id from notifications")
+    assert message is not None and len(rows) == 2
+    process = ("NoticesWorkflow", workflow_id("notices", scope, f"pay_1/{message['id']}"))
+    assert {(row["workflow_type"], row["workflow_id"]) for row in rows} == {process}
+    assert NotificationTask.model_validate(rows[0]["payload"]) == NotificationTask(scope=scope, subject_id="pay_1")
+    assert len(exchange.taken) == 1
+
+
+async def test_two_senders_send_each_message_once(
+    database: Database, owner_url: str, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second finds the first at work, for longer than one lease lasts, and says that it must come again."""
+    monkeypatch.setattr("activities.notifications.RENEWED_SECONDS", 0.2)
+    monkeypatch.setattr("models.notification.LEASE", timedelta(seconds=1))
+    await queued(database, owner_url, scope)
+    exchange = Exchange(8, politely=True, answers_after=2.5)
+    async with exchange.open() as port:
+        subject = NotificationActivities(database, Settings(smtp_port=port))
+        task = NotificationTask(scope=scope, subject_id="pay_1")
+        first = asyncio.create_task(ActivityEnvironment().run(subject.send_notifications, task))
+        await asyncio.sleep(1.8)
+        with pytest.raises(ApplicationError) as refused:
+            await ActivityEnvironment().run(subject.send_notifications, task)
+        assert await first == 1
+        assert await ActivityEnvironment().run(subject.send_notifications, task) == 0
+    assert refused.value.type == "mail_under_way" and refused.value.next_retry_delay is not None
+    assert len(exchange.taken) == 1
+
+
+async def test_a_dead_senders_messages_are_taken_up_again(database: Database, owner_url: str, scope: Scope) -> None:
+    await queued(database, owner_url, scope)
+    async with database.transaction(scope) as tx:
+        assert len(await claim_queued(tx, "pay_1", 10)) == 1
+        assert await claim_queued(tx, "pay_1", 10) == []
+    async with database.transaction(scope) as tx:
+        await tx.execute("update notifications set next_try_at = now()")
+        assert len(await claim_queued(tx, "pay_1", 10)) == 1
 
 
 async def test_a_silent_mail_server_is_not_waited_for(
@@ -86,7 +139,7 @@ async def test_a_silent_mail_server_is_not_waited_for(
     async with mail_server(b"250 hello\r\n", heard=heard) as port:
         assert not await told(database, scope, port)
     assert b"QUIT\r\n" not in heard, "a farewell would be waited for as long as any answer"
-    assert await status(database, scope) == "sending"
+    assert await status(database, scope) == "queued"
 
 
 async def test_a_server_that_is_gone_after_it_took_the_message_has_taken_it(
@@ -103,12 +156,13 @@ async def test_a_server_that_is_gone_after_it_took_the_message_has_taken_it(
 class Exchange:
     """A mail server that closes each connection after so many messages, with or without a word, and refuses some people."""
 
-    def __init__(self, most: int, *, politely: bool) -> None:
+    def __init__(self, most: int, *, politely: bool, answers_after: float = 0) -> None:
         self.connections, self.taken, self.most, self.politely = 0, list[str](), most, politely
+        self.answers_after = answers_after
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[int]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+    async def open(self, port: int = 0) -> AsyncIterator[int]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", port)
         yield server.sockets[0].getsockname()[1]
         server.close()
 
@@ -127,6 +181,7 @@ class Exchange:
                 raw = await reader.readuntil(b"\r\n.\r\n")
                 self.taken.append(str(message_from_bytes(raw)["Message-ID"]))
                 messages += 1
+                await asyncio.sleep(self.answers_after)
             writer.write(answer)
             if line == b"QUIT\r\n":
                 break
