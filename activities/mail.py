@@ -3,7 +3,7 @@
 import contextlib
 from email.mime.multipart import MIMEMultipart
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import aiosmtplib
 from temporalio.exceptions import ApplicationError
@@ -11,6 +11,23 @@ from temporalio.exceptions import ApplicationError
 ANSWER_SECONDS: Final = 10
 _CLOSING: Final = 421
 """The server ends the connection (RFC 5321, 3.8): after so many messages, or so long a time."""
+
+
+class MailDeferred(Exception):
+    """This message was not taken now; the next one may be. `code`: what the server said, or how its answer failed to come."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class _Server(aiosmtplib.SMTP):
+    given = False
+    """Whether the message under way was given to the server: from then on only its answer says what became of it."""
+
+    async def data(self, message: str | bytes, /, **options: Any) -> aiosmtplib.SMTPResponse:
+        self.given = True
+        return await super().data(message, **options)
 
 
 class MailLine:
@@ -22,7 +39,7 @@ class MailLine:
 
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
-        self._server: aiosmtplib.SMTP | None = None
+        self._server: _Server | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -39,24 +56,30 @@ class MailLine:
     async def deliver(self, email: MIMEMultipart) -> str | None:
         """None when accepted, a code when refused for good.
 
-        Raises a retryable ApplicationError `mail_deferred` or `mail_unreachable` when the server cannot take it now.
+        Raises MailDeferred when the server cannot take this message now, and a retryable ApplicationError `mail_unreachable`
+        when it takes none.
         """
         try:
             await self._send(email)
-        except aiosmtplib.SMTPResponseException as error:
-            if 500 <= error.code < 600:
-                return f"smtp_{error.code}"
-            raise ApplicationError(f"smtp_{error.code}", type="mail_deferred") from None
         except aiosmtplib.SMTPRecipientsRefused as error:
-            if all(500 <= each.code < 600 for each in error.recipients):
-                return f"smtp_{error.recipients[0].code}"
-            raise ApplicationError("recipients deferred", type="mail_deferred") from None
+            return _refused(error.recipients[0].code)
+        except (aiosmtplib.SMTPConnectResponseError, aiosmtplib.SMTPHeloError) as error:
+            raise _unreachable(error) from None
+        except aiosmtplib.SMTPResponseException as error:
+            if error.code == _CLOSING:
+                raise _unreachable(error) from None
+            return _refused(error.code)
         except (aiosmtplib.SMTPException, OSError) as error:
-            raise ApplicationError(type(error).__name__, type="mail_unreachable") from None
+            given = self._server is not None and self._server.given
+            self._hang_up()
+            if given or isinstance(error, aiosmtplib.SMTPNotSupported):
+                raise MailDeferred(type(error).__name__) from None
+            raise _unreachable(error) from None
         return None
 
     async def _send(self, email: MIMEMultipart) -> None:
         if self._server is not None:
+            self._server.given = False
             try:
                 await self._server.send_message(email)
                 return
@@ -64,9 +87,10 @@ class MailLine:
                 if error.code != _CLOSING:
                     raise
             except (aiosmtplib.SMTPServerDisconnected, ConnectionError):
-                pass
+                if self._server.given:
+                    raise
             self._hang_up()
-        self._server = aiosmtplib.SMTP(hostname=self._host, port=self._port, timeout=ANSWER_SECONDS, start_tls=False)
+        self._server = _Server(hostname=self._host, port=self._port, timeout=ANSWER_SECONDS, start_tls=False)
         await self._server.connect()
         await self._server.send_message(email)
 
@@ -74,3 +98,14 @@ class MailLine:
         if self._server is not None:
             self._server.close()
             self._server = None
+
+
+def _refused(code: int) -> str:
+    """The code of a refusal for good. Raises MailDeferred for any other."""
+    if 500 <= code < 600:
+        return f"smtp_{code}"
+    raise MailDeferred(f"smtp_{code}") from None
+
+
+def _unreachable(error: Exception) -> ApplicationError:
+    return ApplicationError(type(error).__name__, type="mail_unreachable")

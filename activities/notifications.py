@@ -19,7 +19,7 @@ from temporalio.exceptions import ApplicationError
 
 from activities.book import send
 from activities.effects import heartbeating
-from activities.mail import MailLine
+from activities.mail import MailDeferred, MailLine
 from contracts.base import Scope
 from contracts.inbox import NotificationTask
 from contracts.outbox import OutboxKind
@@ -32,6 +32,7 @@ from models.notification import (
     Unsent,
     claim_queued,
     first_unsent,
+    put_off,
     release_queued,
     renew_leases,
     settle_notification,
@@ -79,7 +80,8 @@ class NotificationActivities:
             sent, left = await self._send_all(task.scope, task.subject_id)
             if left is not None:
                 pause = min(left.pause, _LATER_AT_MOST)
-                raise ApplicationError("another sender has them", type="mail_under_way", next_retry_delay=pause)
+                kind = "mail_deferred" if left.put_off else "mail_under_way"
+                raise ApplicationError("some are left", type=kind, next_retry_delay=pause)
             return sent
 
     async def send_at_once(self, scope: Scope, subject_id: str) -> bool:
@@ -137,20 +139,34 @@ class NotificationActivities:
         return sum(each for each in done if isinstance(each, int))
 
     async def _send_some(self, scope: Scope, messages: Sequence[Notification], people: Mapping[str, User]) -> int:
-        """One message after the other over one line; how many were accepted."""
+        """One message after the other over one line; how many were accepted. One that is not taken now holds up no other."""
         sent, ours = 0, {each.id for each in messages}
         async with self._leased(scope, ours), MailLine(self._settings.smtp_host, self._settings.smtp_port) as line:
             for message in messages:
-                user = people.get(message.user_id)
-                if user is None or user.disabled_at is not None:
-                    code: str | None = "no_recipient"
-                else:
-                    code = await line.deliver(compose(message, user, self._settings.smtp_sender))
-                async with self._db.transaction(scope) as tx:
-                    await settle_notification(tx, message.id, sent=code is None, error_code=code)
+                sent += await self._send_one(scope, line, message, people.get(message.user_id))
                 ours.discard(message.id)
-                sent += code is None
         return sent
+
+    async def _send_one(self, scope: Scope, line: MailLine, message: Notification, user: User | None) -> bool:
+        """Whether it was accepted. Raises a retryable ApplicationError when the mail server takes no message at all."""
+        code, again = "no_recipient", False
+        if user is not None and user.disabled_at is None:
+            try:
+                code = await line.deliver(compose(message, user, self._settings.smtp_sender)) or ""
+            except MailDeferred as error:
+                code, again = error.code, True
+            except ApplicationError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a message that nobody can write must not stop the others
+                code, again = type(error).__name__, True
+        async with self._db.transaction(scope) as tx:
+            if again:
+                again = await put_off(tx, message.id, code)
+            else:
+                await settle_notification(tx, message.id, sent=not code, error_code=code or None)
+        if code:
+            log.warning("notifications.not_sent", notification=message.id, code=code, again=again)
+        return not code
 
     @contextlib.asynccontextmanager
     async def _leased(self, scope: Scope, ours: set[str]) -> AsyncIterator[None]:

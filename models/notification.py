@@ -17,6 +17,11 @@ from models.base import Scoped, insert, read_all
 
 LEASE: Final = timedelta(seconds=10)
 """For so long a message is its sender's, who renews it while it works: a dead one's are taken up again after it."""
+TRIES: Final = 12
+"""So often a mail server may put a message off before it has failed: for some sixteen hours."""
+_PAUSE: Final = timedelta(minutes=1)
+_PAUSE_AT_MOST: Final = timedelta(hours=4)
+"""After a message was put off for the first time; twice as long after each further one."""
 
 
 class Notification(Scoped, table=True):
@@ -35,14 +40,16 @@ class Notification(Scoped, table=True):
     created_at: datetime
     sent_at: datetime | None = None
     next_try_at: datetime | None = None
-    """Real time; nobody touches the message before it: a sender has it. None: whoever comes next may."""
+    """Real time; nobody touches the message before it: a sender has it, or it was put off. None: whoever comes next may."""
 
 
 class Unsent(NamedTuple):
-    """That messages about a subject are unsent: the oldest one's id, and how long until one may be tried."""
+    """That messages about a subject are unsent: the oldest one's id, how long until one may be tried, and whether any was
+    put off: else other senders have them."""
 
     oldest: str
     pause: timedelta
+    put_off: bool
 
 
 async def notify(
@@ -141,7 +148,7 @@ async def claim_queued(tx: Tx, subject_id: str, limit: int) -> list[Notification
                select id from notifications where subject_id = %s and status in ('queued', 'sending')
                   and (next_try_at is null or next_try_at <= now())
                order by created_at, id limit %s for update skip locked)
-           update notifications n set status = 'sending', tries = tries + 1, next_try_at = now() + %s
+           update notifications n set status = 'sending', next_try_at = now() + %s
              from waiting where n.id = waiting.id
            returning n.*""",
         (subject_id, limit, LEASE),
@@ -168,25 +175,43 @@ async def first_unsent(tx: Tx, subject_id: str) -> Unsent | None:
     """Whether messages about a subject are left, those included that another sender has."""
     row = await fetch_one(
         tx,
-        """select id, (select greatest(min(coalesce(next_try_at, now())) - now(), interval '0')
-                         from notifications where subject_id = %(subject)s and status in ('queued', 'sending')) as pause
-             from notifications where subject_id = %(subject)s and status in ('queued', 'sending')
-            order by created_at, id limit 1""",
+        """with unsent as (
+               select id, created_at, status, next_try_at from notifications
+                where subject_id = %(subject)s and status in ('queued', 'sending'))
+           select (select id from unsent order by created_at, id limit 1) as oldest,
+                  greatest(min(coalesce(next_try_at, now())) - now(), interval '0') as pause,
+                  bool_or(status = 'queued') as put_off
+             from unsent having count(*) > 0""",
         {"subject": subject_id},
     )
-    return Unsent(row["id"], row["pause"]) if row else None
+    return Unsent(**row) if row else None
 
 
 async def any_queued(tx: Tx, subject_id: str) -> bool:
-    """Whether messages about a subject wait to be sent, or were interrupted while they were."""
-    query = """select 1 from notifications where subject_id = %s and status in ('queued', 'sending') limit 1"""
+    """Whether messages about a subject may be tried now: nobody has sent them, put them off, or is about to send them."""
+    query = """select 1 from notifications where subject_id = %s and status in ('queued', 'sending')
+                  and (next_try_at is null or next_try_at <= now()) limit 1"""
     return await (await tx.execute(query, (subject_id,))).fetchone() is not None
 
 
 async def settle_notification(tx: Tx, notification_id: str, *, sent: bool, error_code: str | None = None) -> None:
     """Sent, or failed for good."""
     await tx.execute(
-        """update notifications set status = %s, error_code = %s, next_try_at = null,
+        """update notifications set status = %s, error_code = %s, tries = tries + 1, next_try_at = null,
                   sent_at = case when %s then now() end where id = %s""",
         ("sent" if sent else "failed", error_code, sent, notification_id),
     )
+
+
+async def put_off(tx: Tx, notification_id: str, code: str) -> bool:
+    """The mail server did not take it now: it is tried again later, or has failed by now. Whether it is tried again."""
+    row = await fetch_one(
+        tx,
+        """update notifications set error_code = %(code)s, tries = tries + 1,
+                  status = case when tries + 1 < %(tries)s then 'queued' else 'failed' end,
+                  next_try_at = case when tries + 1 < %(tries)s
+                                     then now() + least(%(pause)s * power(2, least(tries, 20)), %(most)s) end
+            where id = %(id)s returning status""",
+        {"id": notification_id, "code": code, "tries": TRIES, "pause": _PAUSE, "most": _PAUSE_AT_MOST},
+    )
+    return row is not None and row["status"] == "queued"

@@ -18,7 +18,7 @@ from contracts.ids import workflow_id
 from contracts.inbox import NotificationTask
 from infra.database import Database, fetch_one
 from infra.settings import Settings
-from models.notification import Notification, claim_queued, notify
+from models.notification import TRIES, Notification, claim_queued, notify, put_off
 from models.user import User
 from tests.fixtures.pledges import add_user
 from tests.fixtures.postgres import free_port
@@ -154,11 +154,14 @@ async def test_a_server_that_is_gone_after_it_took_the_message_has_taken_it(
 
 
 class Exchange:
-    """A mail server that closes each connection after so many messages, with or without a word, and refuses some people."""
+    """A mail server that closes each connection after so many messages, with or without a word; `puts_off` is a recipient it
+    does not take now (452), `breaks_on` one whose message makes it hang up."""
 
-    def __init__(self, most: int, *, politely: bool, answers_after: float = 0) -> None:
+    def __init__(
+        self, most: int, *, politely: bool, answers_after: float = 0, puts_off: str = "-", breaks_on: str = "-"
+    ) -> None:
         self.connections, self.taken, self.most, self.politely = 0, list[str](), most, politely
-        self.answers_after = answers_after
+        self.answers_after, self.puts_off, self.breaks_on = answers_after, puts_off, breaks_on
 
     @asynccontextmanager
     async def open(self, port: int = 0) -> AsyncIterator[int]:
@@ -176,9 +179,13 @@ class Exchange:
                 if self.politely:
                     writer.write(b"421 enough\r\n")
                 break
+            if line.startswith(b"RCPT") and self.puts_off.encode() in line:
+                answer = b"452 mailbox full\r\n"
             if line == b"DATA\r\n":
                 writer.write(b"354 go on\r\n")
                 raw = await reader.readuntil(b"\r\n.\r\n")
+                if self.breaks_on in str(message_from_bytes(raw)["To"]):
+                    break
                 self.taken.append(str(message_from_bytes(raw)["Message-ID"]))
                 messages += 1
                 await asyncio.sleep(self.answers_after)
@@ -202,6 +209,69 @@ async def test_many_messages_share_few_lines(database: Database, owner_url: str,
         assert await told(database, scope, port)
     assert exchange.connections == 4
     assert len(exchange.taken) == len(set(exchange.taken)) == 20
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [("puts_off", "smtp_452"), ("breaks_on", "SMTPServerDisconnected"), ("unwritable", "InvalidMoney")],
+)
+async def test_one_message_holds_up_no_other(
+    database: Database, owner_url: str, scope: Scope, trouble: str, code: str
+) -> None:
+    """The oldest is not taken: the others go out, it comes again later, and has failed after so many tries."""
+    people = [add_user(owner_url, scope) for _ in range(3)]
+    async with database.transaction(scope) as tx:
+        for minute, who in enumerate(people):
+            unwritable = {"currency": "nothing of the kind"} if trouble == "unwritable" and who == people[0] else {}
+            await notify(
+                tx, scope, subject_id="pay_1", user_id=who, template="receipt", params=PARAMS | unwritable,
+                as_of=NOW + timedelta(minutes=minute), once=who,
+            )  # fmt: skip
+        row = await fetch_one(tx, "select email from users where id = %s", (people[0],))
+    assert row is not None
+    exchange = Exchange(8, politely=True, **({} if trouble == "unwritable" else {trouble: row["email"]}))
+
+    async def seen() -> list[Any]:
+        async with database.transaction(scope) as tx:
+            query = """select status, error_code, tries, next_try_at > now() + interval '50 seconds' as later
+                         from notifications order by created_at"""
+            return [tuple(each.values()) for each in await (await tx.execute(query)).fetchall()]
+
+    sent = ("sent", None, 1, None)
+    async with exchange.open() as port:
+        subject = NotificationActivities(database, Settings(smtp_port=port))
+        for _ in range(2):
+            with pytest.raises(ApplicationError) as left:
+                await ActivityEnvironment().run(
+                    subject.send_notifications, NotificationTask(scope=scope, subject_id="pay_1")
+                )
+            assert left.value.type == "mail_deferred"
+            assert left.value.next_retry_delay is not None and left.value.next_retry_delay > timedelta(seconds=50)
+            assert await seen() == [("queued", code, 1, True), sent, sent]
+        async with database.transaction(scope) as tx:
+            await tx.execute(
+                "update notifications set tries = %s, next_try_at = now() where status = 'queued'", (TRIES - 1,)
+            )
+        await ActivityEnvironment().run(subject.send_notifications, NotificationTask(scope=scope, subject_id="pay_1"))
+    assert await seen() == [("failed", code, TRIES, None), sent, sent]
+    assert len(exchange.taken) == 2
+
+
+async def test_a_message_is_put_off_ever_longer(database: Database, owner_url: str, scope: Scope) -> None:
+    await queued(database, owner_url, scope)
+    minutes = []
+    async with database.transaction(scope) as tx:
+        row = await fetch_one(tx, "select id from notifications")
+        assert row is not None
+        for _ in range(TRIES - 1):
+            assert await put_off(tx, row["id"], "smtp_451")
+            found = await fetch_one(
+                tx, "select extract(epoch from next_try_at - now())::int / 60 as m from notifications"
+            )
+            assert found is not None
+            minutes.append(found["m"])
+        assert not await put_off(tx, row["id"], "smtp_451")
+    assert minutes == [1, 2, 4, 8, 16, 32, 64, 128, 240, 240, 240]
 
 
 async def test_a_message_nobody_can_write_holds_up_nothing(database: Database, owner_url: str, scope: Scope) -> None:
