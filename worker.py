@@ -21,7 +21,7 @@ from activities.distributions import DistributionActivities
 from activities.effects import Effects
 from activities.inbox import InboxActivities
 from activities.milestones import MilestoneActivities
-from activities.notifications import NotificationActivities
+from activities.notifications import NotificationActivities, last_answers
 from activities.payment_steps import PaymentSteps
 from activities.payments import PaymentActivities
 from activities.payout_steps import PayoutSteps
@@ -141,6 +141,7 @@ async def run(settings: Settings) -> None:
             client = await connect(settings)
             async with build_worker(settings, client, db, http):
                 await stop.wait()
+            await last_answers()
     finally:
         await db.close()
 

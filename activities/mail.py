@@ -9,6 +9,8 @@ import aiosmtplib
 from temporalio.exceptions import ApplicationError
 
 ANSWER_SECONDS: Final = 10
+TAKING_SECONDS: Final = 600
+"""For the answer to a whole message (RFC 5321, 4.5.3.2.6): who gives up earlier sends again what was taken."""
 _CLOSING: Final = 421
 """The server ends the connection (RFC 5321, 3.8): after so many messages, or so long a time."""
 
@@ -22,12 +24,13 @@ class MailDeferred(Exception):
 
 
 class _Server(aiosmtplib.SMTP):
-    given = False
-    """Whether the message under way was given to the server: from then on only its answer says what became of it."""
+    """The library's client, which tells its line when a message is given away, and then waits for longer."""
 
-    async def data(self, message: str | bytes, /, **options: Any) -> aiosmtplib.SMTPResponse:
-        self.given = True
-        return await super().data(message, **options)
+    line: "MailLine"
+
+    async def data(self, message: str | bytes, /, **_: Any) -> aiosmtplib.SMTPResponse:
+        self.line.given = True
+        return await super().data(message, timeout=TAKING_SECONDS)
 
 
 class MailLine:
@@ -40,6 +43,8 @@ class MailLine:
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
         self._server: _Server | None = None
+        self.given = False
+        """Whether the message under way was given to the server: from then on only its answer says what became of it."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -59,6 +64,7 @@ class MailLine:
         Raises MailDeferred when the server cannot take this message now, and a retryable ApplicationError `mail_unreachable`
         when it takes none.
         """
+        self.given = False
         try:
             await self._send(email)
         except aiosmtplib.SMTPRecipientsRefused as error:
@@ -70,16 +76,14 @@ class MailLine:
                 raise _unreachable(error) from None
             return _refused(error.code)
         except (aiosmtplib.SMTPException, OSError) as error:
-            given = self._server is not None and self._server.given
             self._hang_up()
-            if given or isinstance(error, aiosmtplib.SMTPNotSupported):
+            if self.given or isinstance(error, aiosmtplib.SMTPNotSupported):
                 raise MailDeferred(type(error).__name__) from None
             raise _unreachable(error) from None
         return None
 
     async def _send(self, email: MIMEMultipart) -> None:
         if self._server is not None:
-            self._server.given = False
             try:
                 await self._server.send_message(email)
                 return
@@ -87,10 +91,11 @@ class MailLine:
                 if error.code != _CLOSING:
                     raise
             except (aiosmtplib.SMTPServerDisconnected, ConnectionError):
-                if self._server.given:
+                if self.given:
                     raise
             self._hang_up()
         self._server = _Server(hostname=self._host, port=self._port, timeout=ANSWER_SECONDS, start_tls=False)
+        self._server.line = self
         await self._server.connect()
         await self._server.send_message(email)
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
@@ -45,11 +47,17 @@ LINES_AT_ONCE: Final = 4
 """Lines to the mail server for one batch: most of a message's time is waiting for a server that is far away."""
 MESSAGES_A_LINE: Final = 10
 """So few messages are not worth another line."""
-MAX_BATCHES: Final = 10_000
+BATCH_SECONDS: Final = 60.0
+"""A line that is busy with a batch for longer is left to its last message."""
+TRY_SECONDS: Final = 420.0
+"""For one try of an activity that may take ten minutes: it ends between two batches."""
+LAST_SECONDS: Final = 5.0
 AT_ONCE_SECONDS: Final = 2.0
 RENEWED_SECONDS: Final = LEASE.total_seconds() / 3
 _LATER_AT_MOST: Final = timedelta(minutes=5)
 """Between two tries, for more messages may be queued meanwhile."""
+_ending: Final[set[asyncio.Task[int]]] = set()
+"""Lines that nobody waits for any more."""
 _TEMPLATES: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     undefined=StrictUndefined,
@@ -57,6 +65,14 @@ _TEMPLATES: Final = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one line has to send; the first of `waiting` is under way. The list gets shorter."""
+
+    line: MailLine
+    waiting: list[Notification]
 
 
 class NotificationActivities:
@@ -113,38 +129,51 @@ class NotificationActivities:
                 )  # fmt: skip
 
     async def _send_all(self, scope: Scope, subject_id: str) -> tuple[int, Unsent | None]:
-        """Send until none may be tried now; how many that were, and what is left."""
-        sent, left = 0, None
-        for _ in range(MAX_BATCHES):
+        """Send until none may be tried now, or for as long as one try has; how many those were, and what is left."""
+        sent, until = 0, time.monotonic() + TRY_SECONDS
+        while True:
             async with self._db.transaction(scope) as tx:
                 waiting = await claim_queued(tx, subject_id, BATCH)
                 people = {each.id: each for each in await users_of(tx, [each.user_id for each in waiting])}
             sent += await self._send_batch(scope, waiting, people)
-            if len(waiting) == BATCH:
+            if len(waiting) == BATCH and time.monotonic() < until:
                 continue
             async with self._db.transaction(scope) as tx:
                 left = await first_unsent(tx, subject_id)
-            if left is None or not waiting:
-                break
-        return sent, left
+            if left is None or not waiting or time.monotonic() >= until:
+                return sent, left
 
     async def _send_batch(self, scope: Scope, messages: Sequence[Notification], people: Mapping[str, User]) -> int:
-        """All of them, over as many lines as they are worth; every line has ended before one's failure is raised."""
+        """Send them over as many lines as they are worth; how many lines in time said were accepted.
+
+        A line that nobody waits for any more gives up what it has not given to the server. What it has, it waits for: nobody
+        else sends that meanwhile.
+        """
         lines = min(LINES_AT_ONCE, -(-len(messages) // MESSAGES_A_LINE))
-        parts = [messages[n::lines] for n in range(lines)]
-        done = await asyncio.gather(*(self._send_some(scope, part, people) for part in parts), return_exceptions=True)
-        failures = [each for each in done if isinstance(each, BaseException)]
+        host, port = self._settings.smtp_host, self._settings.smtp_port
+        parts = [_Part(MailLine(host, port), list(messages[n::lines])) for n in range(lines)]
+        tasks = {asyncio.create_task(self._send_some(scope, part, people)): part for part in parts}
+        try:
+            if tasks:
+                await asyncio.wait(tasks, timeout=BATCH_SECONDS)
+        finally:
+            for task, part in tasks.items():
+                if not task.done():
+                    _let_go(task, part)
+        ended = [task for task in tasks if task.done()]
+        failures = [error for task in ended if (error := task.exception())]
         if failures:
             raise failures[0]
-        return sum(each for each in done if isinstance(each, int))
+        return sum(task.result() for task in ended)
 
-    async def _send_some(self, scope: Scope, messages: Sequence[Notification], people: Mapping[str, User]) -> int:
+    async def _send_some(self, scope: Scope, part: _Part, people: Mapping[str, User]) -> int:
         """One message after the other over one line; how many were accepted. One that is not taken now holds up no other."""
-        sent, ours = 0, {each.id for each in messages}
-        async with self._leased(scope, ours), MailLine(self._settings.smtp_host, self._settings.smtp_port) as line:
-            for message in messages:
-                sent += await self._send_one(scope, line, message, people.get(message.user_id))
-                ours.discard(message.id)
+        sent = 0
+        async with self._leased(scope, part.waiting), part.line:
+            while part.waiting:
+                message = part.waiting[0]
+                sent += await self._send_one(scope, part.line, message, people.get(message.user_id))
+                part.waiting.remove(message)
         return sent
 
     async def _send_one(self, scope: Scope, line: MailLine, message: Notification, user: User | None) -> bool:
@@ -169,7 +198,7 @@ class NotificationActivities:
         return not code
 
     @contextlib.asynccontextmanager
-    async def _leased(self, scope: Scope, ours: set[str]) -> AsyncIterator[None]:
+    async def _leased(self, scope: Scope, ours: list[Notification]) -> AsyncIterator[None]:
         """Keep the messages in `ours` from other senders; those still in it at the end are anybody's."""
 
         async def renew() -> None:
@@ -177,7 +206,7 @@ class NotificationActivities:
                 await asyncio.sleep(RENEWED_SECONDS)
                 try:
                     async with self._db.transaction(scope) as tx:
-                        await renew_leases(tx, [*ours])
+                        await renew_leases(tx, [each.id for each in ours])
                 except (psycopg.OperationalError, PoolTimeout) as error:
                     log.info("notifications.not_renewed", reason=type(error).__name__)
 
@@ -188,7 +217,29 @@ class NotificationActivities:
             renewing.cancel()
             if ours:
                 async with self._db.transaction(scope) as tx:
-                    await release_queued(tx, [*ours])
+                    await release_queued(tx, [each.id for each in ours])
+
+
+def _let_go(task: asyncio.Task[int], part: _Part) -> None:
+    """Nobody waits for this line: it ends, with the answer to the message it has given away if there is one."""
+    if part.line.given:
+        del part.waiting[1:]
+    else:
+        task.cancel()
+    _ending.add(task)
+    task.add_done_callback(_ended)
+
+
+def _ended(task: asyncio.Task[int]) -> None:
+    _ending.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.info("notifications.line_broke", reason=type(error).__name__)
+
+
+async def last_answers() -> None:
+    """Before the process ends: give mail servers a moment to say that they have what they were given."""
+    if _ending:
+        await asyncio.wait([*_ending], timeout=LAST_SECONDS)
 
 
 def compose(message: Notification, user: User, sender: str) -> MIMEMultipart:

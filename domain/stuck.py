@@ -123,7 +123,7 @@ REASONS: Final = {
     "OperationalError": "the database does not answer",
     "mail_unreachable": "the mail server does not answer",
     "mail_deferred": "the mail server puts messages off",
-    "mail_under_way": "another sender has the messages",
+    "mail_under_way": "not all messages are out yet",
     "PoolTimeout": "no connection to the database is free",
 }
 """Code → what it means."""

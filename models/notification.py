@@ -45,7 +45,7 @@ class Notification(Scoped, table=True):
 
 class Unsent(NamedTuple):
     """That messages about a subject are unsent: the oldest one's id, how long until one may be tried, and whether any was
-    put off: else other senders have them."""
+    put off by a mail server: else there is no time for them now, or other senders have them."""
 
     oldest: str
     pause: timedelta
@@ -176,11 +176,11 @@ async def first_unsent(tx: Tx, subject_id: str) -> Unsent | None:
     row = await fetch_one(
         tx,
         """with unsent as (
-               select id, created_at, status, next_try_at from notifications
+               select id, created_at, status, tries, next_try_at from notifications
                 where subject_id = %(subject)s and status in ('queued', 'sending'))
            select (select id from unsent order by created_at, id limit 1) as oldest,
                   greatest(min(coalesce(next_try_at, now())) - now(), interval '0') as pause,
-                  bool_or(status = 'queued') as put_off
+                  bool_or(status = 'queued' and tries > 0) as put_off
              from unsent having count(*) > 0""",
         {"subject": subject_id},
     )

@@ -12,16 +12,17 @@ import pytest
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import ActivityEnvironment
 
-from activities.notifications import NotificationActivities, compose
+from activities.notifications import BATCH_SECONDS, TRY_SECONDS, NotificationActivities, compose, last_answers
 from contracts.base import Scope
 from contracts.ids import workflow_id
 from contracts.inbox import NotificationTask
 from infra.database import Database, fetch_one
 from infra.settings import Settings
-from models.notification import TRIES, Notification, claim_queued, notify, put_off
+from models.notification import LEASE, TRIES, Notification, claim_queued, notify, put_off
 from models.user import User
 from tests.fixtures.pledges import add_user
 from tests.fixtures.postgres import free_port
+from workflows import options
 
 NOW = datetime(2026, 1, 5, 12, tzinfo=UTC)
 PARAMS = {
@@ -138,8 +139,58 @@ async def test_a_silent_mail_server_is_not_waited_for(
     heard: list[bytes] = []
     async with mail_server(b"250 hello\r\n", heard=heard) as port:
         assert not await told(database, scope, port)
+        await last_answers()
     assert b"QUIT\r\n" not in heard, "a farewell would be waited for as long as any answer"
     assert await status(database, scope) == "queued"
+
+
+async def test_what_the_server_was_given_is_not_sent_again_before_it_answers(
+    database: Database, owner_url: str, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes longer than the step waits, and longer than any other answer may: the receipt is on its way all the same."""
+    monkeypatch.setattr("activities.notifications.AT_ONCE_SECONDS", 0.5)
+    monkeypatch.setattr("activities.mail.ANSWER_SECONDS", 1)
+    await queued(database, owner_url, scope)
+    exchange = Exchange(8, politely=True, answers_after=2)
+    async with exchange.open() as port:
+        assert not await told(database, scope, port)
+        subject = NotificationActivities(database, Settings(smtp_port=port))
+        task = NotificationTask(scope=scope, subject_id="pay_1")
+        with pytest.raises(ApplicationError) as refused:
+            await ActivityEnvironment().run(subject.send_notifications, task)
+        assert refused.value.type == "mail_under_way"
+        await last_answers()
+    assert len(exchange.taken) == 1
+    assert await status(database, scope) == "sent"
+
+
+async def test_a_slow_line_is_left_to_its_message(
+    database: Database, owner_url: str, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has not given away goes over another line, and each message is sent once."""
+    monkeypatch.setattr("activities.notifications.BATCH_SECONDS", 0.5)
+    monkeypatch.setattr("activities.notifications.RENEWED_SECONDS", 0.2)
+    monkeypatch.setattr("models.notification.LEASE", timedelta(seconds=1))
+    people = [add_user(owner_url, scope) for _ in range(2)]
+    async with database.transaction(scope) as tx:
+        for who in people:
+            await notify(
+                tx, scope, subject_id="pay_1", user_id=who, template="receipt", params=PARAMS, as_of=NOW, once=who
+            )
+    exchange = Exchange(8, politely=True, answers_after=4)
+    async with exchange.open() as port:
+        subject = NotificationActivities(database, Settings(smtp_port=port))
+        while len(exchange.taken) < 2:
+            with pytest.raises(ApplicationError):
+                await ActivityEnvironment().run(
+                    subject.send_notifications, NotificationTask(scope=scope, subject_id="pay_1")
+                )
+            await asyncio.sleep(0.2)
+        async with database.transaction(scope) as tx:
+            row = await fetch_one(tx, "select count(*) filter (where status = 'sent') as sent from notifications")
+        assert row is not None and row["sent"] == 0, "the second went out while the first still waited for its answer"
+        await last_answers()
+    assert len(set(exchange.taken)) == len(exchange.taken) == 2
 
 
 async def test_a_server_that_is_gone_after_it_took_the_message_has_taken_it(
@@ -281,6 +332,11 @@ async def test_a_message_nobody_can_write_holds_up_nothing(database: Database, o
 
 async def test_without_messages_nothing_is_left(database: Database, scope: Scope) -> None:
     assert await told(database, scope, free_port())
+
+
+def test_a_try_ends_before_its_time_is_up() -> None:
+    """With its last batch, and a lease's length to spare."""
+    assert timedelta(seconds=TRY_SECONDS + BATCH_SECONDS) + LEASE < options.BATCH["start_to_close_timeout"]
 
 
 def test_a_message_reads_as_it_was_written() -> None:
