@@ -32,10 +32,13 @@ from domain.stuck import (
 from infra.database import Database
 from infra.delivery import TemporalDown, TemporalLink
 from infra.stuck import OpenWorkflow, PendingActivity, PendingTask, Waiting, open_workflows, waiting_for
-from models.stuck import StuckRow, clocks, stuck_rows
+from models.stuck import ROW_KINDS, StuckRow, clocks, stuck_rows
 from workflows.options import patience
 
 _AT_ONCE: Final = 16
+_OF_PROCESSES: Final = frozenset(
+    {StuckKind.TASK_FAILING, StuckKind.UNCLAIMED, StuckKind.ACTIVITY_RETRYING, StuckKind.OVERDUE}
+)
 _MARGINS: Final = {"SettlementWorkflow": LATE_SETTLEMENT}
 
 Clocks = dict[tuple[str, str], datetime | None]
@@ -60,12 +63,9 @@ async def scan(link: TemporalLink, database: Database, scope: Scope | None, budg
     async with database.transaction(scope) as tx:
         times = await clocks(tx)
     processes, examined, whole, up = await _processes(link, scope, times, now, budget)
-    rows: list[StuckRow] = []
-    try:
-        async with database.transaction(scope) as tx:
-            rows = await stuck_rows(tx, limit=budget.findings)
-    except psycopg.errors.QueryCanceled:
-        whole = False
+    rows, unread = await _rows(database, scope, budget)
+    if not up or (not whole and examined < budget.workflows):
+        unread |= _OF_PROCESSES
     known = {each.subject for each in processes}
     kept = [row for row in rows if row.kind is not StuckKind.OVERDUE or row.subject not in known]
     counts = Counter(each.kind for each in processes)
@@ -76,9 +76,23 @@ async def scan(link: TemporalLink, database: Database, scope: Scope | None, budg
         findings=tuple(sorted(findings, key=lambda each: (each.since or now, each.subject))),
         counts=dict(counts),
         examined=examined,
-        complete=whole and up,
+        complete=whole and up and not unread,
         temporal="up" if up else "down",
+        unread=tuple(sorted(unread)),
     )
+
+
+async def _rows(database: Database, scope: Scope | None, budget: Budget) -> tuple[list[StuckRow], set[StuckKind]]:
+    """What the rows tell, and the kinds of which they did not in time. Each kind by itself: a slow one hides no other."""
+    rows: list[StuckRow] = []
+    unread: set[StuckKind] = set()
+    for kind in ROW_KINDS:
+        try:
+            async with database.transaction(scope) as tx:
+                rows += await stuck_rows(tx, kind, limit=budget.findings)
+        except psycopg.errors.QueryCanceled:
+            unread.add(kind)
+    return rows, unread
 
 
 def _beyond_the_list(rows: list[StuckRow], kept: list[StuckRow]) -> Counter[StuckKind]:

@@ -23,6 +23,9 @@ log = structlog.get_logger(__name__)
 
 STUCK = Gauge("chama_stuck", "Things that should move by themselves and do not.", ["kind"])
 OLDEST = Gauge("chama_stuck_oldest_seconds", "For how long the longest stuck of a kind has been.", ["kind"])
+UNREAD = Gauge(
+    "chama_stuck_unread", "1 when the last scan could not read a kind, whose numbers are older then.", ["kind"]
+)
 SCANNED_AT = Gauge("chama_stuck_scan_timestamp_seconds", "When the last scan ended; an old one is an alarm of its own.")
 COMPLETE = Gauge(
     "chama_stuck_scan_complete", "1 when the last scan saw everything, 0 when its budget or Temporal failed it."
@@ -50,12 +53,15 @@ async def run_watch(database: Database, client_factory: ClientFactory, *, budget
 
 
 def publish(report: StuckReport) -> None:
-    """Set the gauges: every kind, also those of which there is none."""
+    """Set the gauges: every kind, also those of which there is none; but of a kind that was not read only what was found."""
     oldest: dict[StuckKind, float] = {}
     for each in report.findings:
         age = (report.at - each.since).total_seconds() if each.since else 0
         oldest[each.kind] = max(oldest.get(each.kind, 0), age)
     for kind in StuckKind:
+        UNREAD.labels(kind).set(kind in report.unread)
+        if kind in report.unread and kind not in report.counts:
+            continue
         STUCK.labels(kind).set(report.counts.get(kind, 0))
         OLDEST.labels(kind).set(oldest.get(kind, 0))
     SCANNED_AT.set_to_current_time()

@@ -48,12 +48,15 @@ def show(report: StuckReport, console: Console) -> None:
         console.print(Text(f"… and {hidden} more.", style="yellow"))
     if report.temporal != "up":
         console.print(Text("Temporal does not answer: no process could be looked at.", style="bold red"))
+    if report.unread:
+        console.print(Text(f"Not answered in time, and may be more: {', '.join(report.unread)}.", style="bold red"))
     elif not report.complete:
         console.print(Text("There was too much to look at all of it; the suspicious came first.", style="yellow"))
     console.print(f"{report.examined} running processes looked at.", style="dim")
     total = sum(report.counts.values())
-    verdict = f"{total} stuck." if total else "Nothing is known to be stuck."
-    console.print(Text(verdict, style="bold red" if total else "bold green"))
+    none = "Nothing was found where it could be looked." if report.unread else "Nothing is known to be stuck."
+    verdict = f"{total} stuck." if total else none
+    console.print(Text(verdict, style="bold red" if total or report.unread else "bold green"))
 
 
 def _block(found: Stuck, now: datetime) -> Table:

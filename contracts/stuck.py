@@ -30,7 +30,8 @@ class StuckReport(Message):
     """What one scan found, the longest stuck first. `counts` are whole even where the list of findings was cut short.
 
     `complete`: everything was looked at; False when the budget of workflows, rows or seconds ran out, or Temporal is down
-    (`temporal`: `up` or `down`). `examined`: how many running workflows were looked at.
+    (`temporal`: `up` or `down`). `examined`: how many running workflows were looked at. `unread`: of these kinds there may be
+    more, for a place where they are found did not answer in time.
     """
 
     at: datetime
@@ -39,3 +40,4 @@ class StuckReport(Message):
     examined: int
     complete: bool
     temporal: str
+    unread: tuple[StuckKind, ...] = ()

@@ -134,10 +134,14 @@ class StuckRow:
     total: int
 
 
-async def stuck_rows(tx: Tx, *, limit: int) -> list[StuckRow]:
-    """Everything in the rows that is stuck, the oldest `limit` of each kind.
+ROW_KINDS: Final = tuple(_QUERIES)
+"""The kinds that rows tell of."""
 
-    Raises psycopg.errors.QueryCanceled when a statement takes more than five seconds.
+
+async def stuck_rows(tx: Tx, kind: StuckKind, *, limit: int) -> list[StuckRow]:
+    """Everything of one kind that is stuck in the rows, the oldest `limit`.
+
+    Raises psycopg.errors.QueryCanceled when that takes more than five seconds, and leaves the transaction of no more use.
     """
     await tx.execute("select set_config('statement_timeout', %s, true)", (f"{_SECONDS}s",))
     values = {
@@ -149,11 +153,8 @@ async def stuck_rows(tx: Tx, *, limit: int) -> list[StuckRow]:
         "late": stuck.LATE,
         "late_settlement": stuck.LATE_SETTLEMENT,
     }
-    found: list[StuckRow] = []
-    for kind, query in _QUERIES.items():
-        rows = await (await tx.execute(query, values)).fetchall()
-        found += [StuckRow(kind=kind, **row | {"tenant_id": str(row["tenant_id"])}) for row in rows]
-    return found
+    rows = await (await tx.execute(_QUERIES[kind], values)).fetchall()
+    return [StuckRow(kind=kind, **row | {"tenant_id": str(row["tenant_id"])}) for row in rows]
 
 
 async def clocks(tx: Tx) -> dict[tuple[str, str], datetime | None]:

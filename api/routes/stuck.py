@@ -32,7 +32,7 @@ class StuckView(BaseModel):
 
 class StuckReportView(BaseModel):
     """What one look found, the longest stuck first. Not `complete`: there was more than one request may look at, or Temporal
-    is down; an empty list proves nothing then."""
+    is down, or a kind could not be read in time (`unread`); an empty list proves nothing then."""
 
     at: datetime
     findings: list[StuckView]
@@ -40,6 +40,7 @@ class StuckReportView(BaseModel):
     examined: int
     complete: bool
     temporal: str
+    unread: list[StuckKind]
 
 
 @router.get("/stuck", response_model=Envelope[StuckReportView])

@@ -11,8 +11,8 @@ from psycopg import sql
 
 from contracts.base import Scope
 from domain.stuck import StuckKind
-from infra.database import Database
-from models.stuck import clocks, stuck_rows
+from infra.database import Database, Tx
+from models.stuck import ROW_KINDS, StuckRow, clocks, stuck_rows
 from tests.fixtures.api import set_scope
 
 HOUR = timedelta(hours=1)
@@ -107,10 +107,14 @@ def plant(owner_url: str, scope: Scope) -> Planter:
     return Planter(owner_url, scope)
 
 
+async def all_rows(tx: Tx, limit: int) -> list[StuckRow]:
+    return [row for kind in ROW_KINDS for row in await stuck_rows(tx, kind, limit=limit)]
+
+
 async def found(database: Database, scope: Scope, limit: int = 50) -> dict[tuple[StuckKind, str], str | None]:
     """(kind, subject) → code."""
     async with database.transaction(scope) as tx:
-        return {(row.kind, row.subject): row.code for row in await stuck_rows(tx, limit=limit)}
+        return {(row.kind, row.subject): row.code for row in await all_rows(tx, limit)}
 
 
 def in_the_middle(plant: Planter) -> None:
@@ -197,7 +201,7 @@ async def test_messages_and_webhooks(plant: Planter, database: Database, scope: 
         plant.message("late", HOUR)
     plant.webhook("received", HOUR)
     async with database.transaction(scope) as tx:
-        rows = await stuck_rows(tx, limit=50)
+        rows = await all_rows(tx, 50)
     assert [(row.kind, row.workflow_id, row.code, row.total) for row in rows] == [
         (K.MESSAGE_UNDELIVERED, "late", "RPCError NOT_FOUND", 1),
         (K.WEBHOOK_UNPROCESSED, None, None, 1),
@@ -207,7 +211,7 @@ async def test_messages_and_webhooks(plant: Planter, database: Database, scope: 
 async def test_a_list_cut_short_says_how_many_there_are(plant: Planter, database: Database, scope: Scope) -> None:
     ids = [plant.payment(next_action_at=plant.now - n * HOUR) for n in range(1, 6)]
     async with database.transaction(scope) as tx:
-        rows = await stuck_rows(tx, limit=2)
+        rows = await all_rows(tx, 2)
     assert [(row.subject, row.total) for row in rows] == [(ids[4], 5), (ids[3], 5)], "the longest stuck first"
 
 
@@ -244,7 +248,7 @@ async def test_the_app_sees_its_own_tenant_and_the_auditor_all(
     await auditor.open()
     try:
         async with auditor.transaction() as tx:
-            seen = {row.subject for row in await stuck_rows(tx, limit=1_000)}
+            seen = {row.subject for row in await all_rows(tx, 1_000)}
     finally:
         await auditor.close()
     assert {mine, theirs} <= seen
