@@ -145,6 +145,19 @@ TEMPORAL: Final = (
         (f"{_OUTBOX}test_a_claim_never_waits_and_never_takes_twice",),
     ),
     Guard(
+        "lease of a message to a person",
+        "B8",
+        "what one sender has in hand is sent by the next one, too",
+        (
+            Edit(
+                "models/notification.py",
+                "and (next_try_at is null or next_try_at <= now())\n               order by",
+                "order by",
+            ),
+        ),
+        ("tests/activities/test_notifications.py::test_two_senders_send_each_message_once",),
+    ),
+    Guard(
         "ids in the order of commits",
         "B8",
         "writers of one key do not wait for each other",
