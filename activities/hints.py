@@ -56,3 +56,8 @@ def tells_nothing_new_of(event: InboxEvent, payout: Payout) -> bool:
     fact = _ANNOUNCED_PAYOUTS.get(event.provider, {}).get(event.kind)
     same = event.provider_id is not None and event.provider_id == payout.provider_id
     return fact is not None and same and fact in _ENDED_BY.get(payout.status, ())
+
+
+def is_about_refunds(event: InboxEvent) -> bool:
+    """Whether the event is about a payment's refunds. Every provider says so in the event's name."""
+    return "refund" in event.kind

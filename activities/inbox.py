@@ -10,9 +10,10 @@ from activities.book import open_book, send
 from activities.effects import heartbeating
 from activities.errors import translated
 from activities.gateways.protocols import RailError
-from activities.hints import tells_nothing_new, tells_nothing_new_of
+from activities.hints import is_about_refunds, tells_nothing_new, tells_nothing_new_of
 from activities.payment_facts import apply_fact
 from activities.rails import Rails
+from activities.refund_returns import look_up_returned, sent_refunds, take_back
 from contracts.base import Scope
 from contracts.distribution import DistributionInput
 from contracts.inbox import INBOX, InboxInput, InboxProgress
@@ -26,6 +27,7 @@ from models.distribution_payouts import REASON, make_due
 from models.notification import any_queued
 from models.payment import PaymentAttempt, attempt_of_provider_id, get_attempt, get_payment, refunds_of
 from models.payout import payout_of_event
+from models.refund_returns import hold_line
 from models.settlement import wake_lines
 from models.webhook import InboxEvent, due_events, seconds_to_next_event, settle_event
 
@@ -84,12 +86,15 @@ class InboxActivities:
                 await settle_event(tx, event.id, status="processed")
                 return
             rail = await self._rails.of(tx, attempt.provider)
+            sent = await sent_refunds(tx, attempt) if is_about_refunds(event) else []
         try:
             answer = await rail.look_up(reference=attempt.reference, provider_id=attempt.provider_id)
+            returned = await look_up_returned(rail, attempt, sent)
         except RailError as error:
             await self._later(scope, event, error.code)
             return
         async with self._db.transaction(scope) as tx:
+            line = await hold_line(tx, attempt.payment_id) if returned else None
             payment = await get_payment(tx, attempt.payment_id, lock=True)
             current = await get_attempt(tx, attempt.reference)
             assert payment is not None and current is not None
@@ -103,6 +108,8 @@ class InboxActivities:
                 notices=INBOX,
             )
             await apply_fact(book, answer)
+            for refund, code in returned:
+                await take_back(book, refund, code, line)
             await self._wake_refunds(tx, scope, payment.id)
             await settle_event(tx, event.id, status="processed")
 

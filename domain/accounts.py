@@ -305,6 +305,11 @@ def pledge_charged_back(
     return Posting(key, "pledge_charged_back", Phase.SINGLE, as_of, _transfer(source, lost, amount))
 
 
+def refund_returned(key: str, *, target: str, as_of: datetime) -> Posting:
+    """The payer's bank gave a refund back after it had been sent: what was posted, the other way."""
+    return Posting(key, "refund_returned", Phase.REVERSAL, as_of, target=target)
+
+
 def unexpected_money(key: str, *, provider: str, amount: Money, as_of: datetime) -> Posting:
     """Money for something already over, such as a late success: Dr provider, Cr suspense. Never dropped."""
     legs = _transfer(provider_clearing(provider, amount.currency), suspense(amount.currency), amount)

@@ -37,6 +37,8 @@ INVESTMENT = Machine(
         _I.REFUNDING: frozenset({_I.REFUNDED, _I.CREDITED_TO_WALLET, _I.CAPTURED}),
     },
 )
+RETURNED_PLEDGE = Machine("returned pledge", {_I.REFUNDED: frozenset({_I.CAPTURED})})
+"""Only for a pledge whose refund the bank gave back (`domain.payment.RETURNED_REFUND`)."""
 CANCELABLE = frozenset({_I.PLEDGED, _I.AWAITING_PAYMENT, _I.HELD})
 COMMITTED = frozenset({_I.PLEDGED, _I.AWAITING_PAYMENT, _I.HELD, _I.CAPTURED})
 """States that count against the campaign's cap and the investor's own limit."""

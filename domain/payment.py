@@ -87,6 +87,8 @@ CAMPAIGN_FAILED = "campaign_failed"
 _R = RefundStatus
 _OPEN = frozenset({_R.PENDING, _R.UNKNOWN, _R.SUCCEEDED, _R.FAILED})
 REFUND = Machine("refund", {_R.REQUESTED: _OPEN, _R.PENDING: _OPEN - {_R.PENDING}, _R.UNKNOWN: _OPEN - {_R.UNKNOWN}})
+RETURNED_REFUND = Machine("returned refund", {_R.SUCCEEDED: frozenset({_R.FAILED})})
+"""What the payer's bank may do to a refund that has ended well: give it back, days later. Nothing else moves one."""
 
 
 class PaymentStep(StrEnum):

@@ -6,6 +6,7 @@ from typing import ClassVar, LiteralString
 from sqlmodel import Field
 
 from domain.investment import COMMITTED, INVESTMENT, InvestmentStatus, RefundTo, bucket
+from domain.states import Machine
 from infra.database import Tx
 from models.base import Scoped, by_id, insert, move
 from models.campaign import shift
@@ -38,12 +39,15 @@ async def add_investment(tx: Tx, investment: Investment) -> None:
     await shift(tx, investment.campaign_id, investment.amount_minor, None, bucket(investment.status))
 
 
-async def move_investment(tx: Tx, investment: Investment, target: InvestmentStatus, *, wanted: bool = False) -> bool:
+async def move_investment(
+    tx: Tx, investment: Investment, target: InvestmentStatus, *, wanted: bool = False,
+    machine: Machine[InvestmentStatus] = INVESTMENT,
+) -> bool:  # fmt: skip
     """Change status and counters together; False (and nothing changed) when the present status forbids it.
 
     `investment` must have been read under lock in this transaction; it is updated in place. `wanted`: see `shift`.
     """
-    if not await move(tx, Investment, INVESTMENT, investment.id, target):
+    if not await move(tx, Investment, machine, investment.id, target):
         return False
     source = bucket(investment.status)
     await shift(tx, investment.campaign_id, investment.amount_minor, source, bucket(target), wanted=wanted)

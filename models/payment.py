@@ -190,3 +190,16 @@ async def add_refunded(tx: Tx, refund: Refund, *, counts_for_payment: bool, back
             "update payments set refunded_minor = refunded_minor + %s, updated_at = now() where id = %s",
             (refund.amount_minor, refund.payment_id),
         )
+
+
+async def take_refunded_back(tx: Tx, refund: Refund, *, counted_for_payment: bool) -> None:
+    """A refund that `add_refunded` booked, back through its attempt's provider, has not reached its payer after all."""
+    await tx.execute(
+        "update payment_attempts set refunded_minor = refunded_minor - %s, updated_at = now() where reference = %s",
+        (refund.amount_minor, refund.attempt_reference),
+    )
+    if counted_for_payment:
+        await tx.execute(
+            "update payments set refunded_minor = refunded_minor - %s, updated_at = now() where id = %s",
+            (refund.amount_minor, refund.payment_id),
+        )

@@ -253,8 +253,9 @@ def settle(tx: Tx, account: Account, p: Payment, paid: bool, at: int | None = No
 
 
 def finish_refund(tx: Tx, account: Account, r: Refund, paid: bool) -> None:
-    """Complete a pending refund, or fail it and keep the money."""
-    if r.status != "pending":
+    """Complete a pending refund, or fail it and keep the money. One that succeeded may fail later: the bank returns it."""
+    returned = r.status == "succeeded" and not paid
+    if r.status != "pending" and not returned:
         raise ValueError(f"refund {r.id} is {r.status}, not pending")
     p = payment_of(tx, r)
     r.status, r.ready_at = "succeeded" if paid else "failed", None
@@ -262,7 +263,9 @@ def finish_refund(tx: Tx, account: Account, r: Refund, paid: bool) -> None:
     if not paid:
         p.refunded -= r.amount
         save_payment(tx, p)
-    wire.event(tx, account, p, "refund.updated", wire.refund(r, p), account.now())
+    kinds = ("refund.failed", "charge.refund.updated") if returned else ("refund.updated",)
+    for kind in kinds:
+        wire.event(tx, account, p, kind, wire.refund(r, p), account.now())
 
 
 def plant(tx: Tx, account: Account, amount: int, currency: str, reference: str | None) -> Payment:

@@ -73,7 +73,8 @@ def test_each_resolution_names_its_hold_and_phase() -> None:
         posting = template("k", **times)
         assert (posting.phase, posting.target, posting.legs, posting.event) == (phase, "h", (), template.__name__)
     assert accounts.payment_captured("k", amount=TEN, **times).amount == TEN
-    assert accounts.reversal("k", target="t", as_of=DAY).phase is Phase.REVERSAL
+    for template in (accounts.reversal, accounts.refund_returned):
+        assert template("k", target="t", as_of=DAY).phase is Phase.REVERSAL
 
 
 def test_the_chart() -> None:
