@@ -3,7 +3,9 @@
 from datetime import datetime, timedelta
 from typing import Final
 
+import psycopg
 import structlog
+from psycopg_pool import PoolTimeout
 from temporalio import activity
 
 from activities.book import open_book, send
@@ -20,6 +22,7 @@ from contracts.inbox import INBOX, InboxInput, InboxProgress
 from contracts.outbox import OutboxKind
 from contracts.payment import PaymentInput
 from contracts.payout import PayoutInput
+from domain.errors import DomainError
 from domain.payment import AWAITS_PROVIDER, RefundStatus
 from infra.database import Database, Tx
 from models.clock import business_now
@@ -54,7 +57,7 @@ class InboxActivities:
                 async with self._db.transaction(task.scope) as tx:
                     events = await due_events(tx, BATCH)
                 for event in events:
-                    await self._process(task.scope, event)
+                    await self._one(task.scope, event)
                 processed += len(events)
                 if len(events) < BATCH:
                     break
@@ -62,7 +65,20 @@ class InboxActivities:
                 wait, notices = await seconds_to_next_event(tx), await any_queued(tx, INBOX)
         return InboxProgress(processed=processed, wait_seconds=wait if wait is None else max(wait, 1), notices=notices)
 
+    async def _one(self, scope: Scope, event: InboxEvent) -> None:
+        """Process one event, or put it off. Only a database that cannot be worked with stops the others behind it."""
+        try:
+            await self._process(scope, event)
+        except (RailError, DomainError) as error:
+            await self._later(scope, event, error.code)
+        except (psycopg.OperationalError, psycopg.InterfaceError, PoolTimeout):
+            raise
+        except Exception as error:
+            log.error("inbox.not_processed", event_id=event.event_id, exc_info=error)
+            await self._later(scope, event, type(error).__name__)
+
     async def _process(self, scope: Scope, event: InboxEvent) -> None:
+        """Raises RailError when the provider cannot be asked."""
         assert event.id is not None
         async with self._db.transaction(scope) as tx:
             attempt = await self._attempt_of(tx, event)
@@ -87,12 +103,8 @@ class InboxActivities:
                 return
             rail = await self._rails.of(tx, attempt.provider)
             sent = await sent_refunds(tx, attempt) if is_about_refunds(event) else []
-        try:
-            answer = await rail.look_up(reference=attempt.reference, provider_id=attempt.provider_id)
-            returned = await look_up_returned(rail, attempt, sent)
-        except RailError as error:
-            await self._later(scope, event, error.code)
-            return
+        answer = await rail.look_up(reference=attempt.reference, provider_id=attempt.provider_id)
+        returned = await look_up_returned(rail, attempt, sent)
         async with self._db.transaction(scope) as tx:
             line = await hold_line(tx, attempt.payment_id) if returned else None
             payment = await get_payment(tx, attempt.payment_id, lock=True)
