@@ -20,7 +20,7 @@ class PayoutComparison:
 
     findings: list[str]
     compared: int
-    in_flight: int
+    in_flight: list[str]
 
 
 async def compare_payouts(db: Database, account: ProviderAccount, rail: PayoutRail) -> PayoutComparison:
@@ -30,13 +30,16 @@ async def compare_payouts(db: Database, account: ProviderAccount, rail: PayoutRa
     theirs = await _listed(rail, min(first or datetime.now(UTC), datetime.now(UTC)) - _MARGIN)
     async with db.transaction() as tx:
         ours = await sent_side(tx, account)
-    findings, in_flight = [], 0
+    findings, in_flight = [], []
     for reference in sorted(theirs.keys() | ours.keys()):
         text = _disagreement(theirs.get(reference), ours.get(reference))
-        if text is not None and reference in ours and ours[reference].in_flight:
-            in_flight += 1
-        elif text is not None:
-            findings.append(f"A2 {account.tenant_id}/{account.mode} {account.provider} payout {reference}: {text}")
+        if text is None:
+            continue
+        said = f"{account.tenant_id}/{account.mode} {account.provider} payout {reference}: {text}"
+        if reference in ours and ours[reference].in_flight:
+            in_flight.append(said)
+        else:
+            findings.append(f"A2 {said}")
     return PayoutComparison(findings, len(theirs.keys() | ours.keys()), in_flight)
 
 

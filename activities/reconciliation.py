@@ -32,7 +32,8 @@ class Reconciliation:
 
     findings: list[str] = field(default_factory=list)
     compared: int = 0
-    in_flight: int = 0
+    in_flight: list[str] = field(default_factory=list)
+    """What did not agree, and is excused: a call about it is under way."""
 
 
 async def reconcile(db: Database, rails: Rails, scope: Scope | None = None) -> Reconciliation:
@@ -79,7 +80,7 @@ async def _compare(db: Database, account: ProviderAccount, rail: PaymentRail, re
         if text is None:
             continue
         if reference in ours and ours[reference].in_flight:
-            result.in_flight += 1
+            result.in_flight.append(f"{where} {reference}: {text}")
         else:
             result.findings.append(f"A2 {where} {reference}: {text}")
 

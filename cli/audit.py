@@ -20,7 +20,8 @@ from models.audit import audit_books
 
 
 async def examine(settings: Settings, scope: Scope | None = None) -> dict[str, Any]:
-    """Run every check: `{"ok", "findings": […], "compared", "in_flight"}`; findings name tenant, thing and amounts.
+    """Run every check: `{"ok", "findings": […], "compared", "in_flight", "under_way"}`; findings name tenant, thing and amounts.
+    `in_flight` counts what `under_way` names in the same words: what does not agree yet.
 
     With `scope`, of the providers only that tenant's accounts are read.
     """
@@ -39,7 +40,8 @@ async def examine(settings: Settings, scope: Scope | None = None) -> dict[str, A
         "ok": not findings,
         "findings": findings,
         "compared": outside.compared,
-        "in_flight": outside.in_flight,
+        "in_flight": len(outside.in_flight),
+        "under_way": outside.in_flight,
     }
 
 
@@ -50,6 +52,8 @@ def run(settings: Settings) -> int:
         report = asyncio.run(examine(settings))
     for finding in report["findings"]:
         console.print(Text(finding, style="red"))
+    for each in report["under_way"]:
+        console.print(Text(f"in flight: {each}", style="dim"))
     console.print(
         f"{report['compared']} payments compared at the providers, {report['in_flight']} of them in flight.",
         style="dim",

@@ -21,16 +21,20 @@ class Side:
     provider_id: str | None = None
 
 
+# An effect's row may stay open although a look-up told long ago, and an attempt that its rail could not stop stays pending
+# after its payment: neither is a call under way.
 _ROWS = """
 select a.reference, a.provider_id, a.captured_minor, a.refunded_minor,
-    a.status in ('started', 'unknown', 'pending', 'requires_action')
-    or exists (select 1 from effects f where (f.tenant_id, f.mode) = (a.tenant_id, a.mode)
-               and f.key in ('attempt/' || a.reference || '/start', 'attempt/' || a.reference || '/capture',
-                             'attempt/' || a.reference || '/void', 'attempt/' || a.reference || '/late_void')
-               and f.status in ('claimed', 'unknown', 'unsent'))
-    or exists (select 1 from refunds r where (r.tenant_id, r.mode, r.attempt_reference) = (a.tenant_id, a.mode, a.reference)
+    a.status in ('started', 'unknown')
+    or (a.status in ('pending', 'requires_action') and p.status not in ('succeeded', 'failed', 'canceled', 'expired'))
+    or (a.status = 'authorized' and exists (
+        select from effects f where (f.tenant_id, f.mode) = (a.tenant_id, a.mode) and f.status = 'claimed'
+           and f.key in ('attempt/' || a.reference || '/capture', 'attempt/' || a.reference || '/void',
+                         'attempt/' || a.reference || '/late_void')))
+    or exists (select from refunds r where (r.tenant_id, r.mode, r.attempt_reference) = (a.tenant_id, a.mode, a.reference)
                and r.status in ('requested', 'pending', 'unknown')) as in_flight
-from payment_attempts a where (a.tenant_id, a.mode, a.provider) = (%(tenant)s, %(mode)s, %(provider)s)
+from payment_attempts a join payments p on (p.tenant_id, p.mode, p.id) = (a.tenant_id, a.mode, a.payment_id)
+where (a.tenant_id, a.mode, a.provider) = (%(tenant)s, %(mode)s, %(provider)s)
 """
 # No provider lists a chargeback with its payments: to it the money is captured, and not refunded.
 _LEDGER = """

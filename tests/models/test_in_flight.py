@@ -1,0 +1,60 @@
+"""What the auditor excuses, for a call about it is under way, and what it does not."""
+
+from datetime import timedelta
+
+import pytest
+
+from contracts.base import Scope
+from infra.database import Database
+from models.provider import ProviderAccount
+from models.reconciliation import rows_side
+from tests.models.test_stuck_rows import Planter
+
+HOUR = timedelta(hours=1)
+
+
+def account(scope: Scope) -> ProviderAccount:
+    return ProviderAccount(tenant_id=scope.tenant_id, mode=str(scope.mode), provider="stripe")
+
+
+@pytest.mark.parametrize(
+    ("attempt", "payment", "operation", "effect", "excused"),
+    [
+        ("started", "processing", "start", "claimed", True),
+        ("unknown", "processing", "start", "unknown", True),
+        ("unknown", "requires_capture", "capture", "unknown", True),
+        ("pending", "processing", "start", "done", True),
+        ("requires_action", "requires_action", "start", "done", True),
+        ("authorized", "requires_capture", "capture", "claimed", True),
+        ("authorized", "canceled", "late_void", "claimed", True),
+        # Nobody answered the call, and a look-up or a webhook told what came of it.
+        ("captured", "succeeded", "start", "unknown", False),
+        ("captured", "succeeded", "capture", "claimed", False),
+        ("voided", "canceled", "void", "unknown", False),
+        ("authorized", "requires_capture", "start", "unknown", False),
+        ("authorized", "requires_capture", "capture", "unsent", False),
+        # Its rail could not stop it when the payment ended: what it brings is news.
+        ("pending", "canceled", "void", "done", False),
+        ("requires_action", "expired", "start", "done", False),
+    ],
+)
+async def test_only_a_call_under_way_excuses(
+    database: Database, scope: Scope, owner_url: str, attempt: str, payment: str, operation: str, effect: str, excused: bool
+) -> None:  # fmt: skip
+    plant = Planter(owner_url, scope)
+    reference = f"ref-{plant.payment(attempt, status=payment)}"
+    plant.effect(f"attempt/{reference}/{operation}", effect, HOUR, operation)
+    async with database.transaction(scope) as tx:
+        side = (await rows_side(tx, account(scope)))[reference]
+    assert side.in_flight is excused
+
+
+@pytest.mark.parametrize(("status", "excused"), [("requested", True), ("unknown", True), ("failed", False)])
+async def test_a_refund_under_way_excuses(
+    database: Database, scope: Scope, owner_url: str, status: str, excused: bool
+) -> None:
+    plant = Planter(owner_url, scope)
+    payment = plant.payment("captured", status="succeeded")
+    plant.refund(payment, status)
+    async with database.transaction(scope) as tx:
+        assert (await rows_side(tx, account(scope)))[f"ref-{payment}"].in_flight is excused
