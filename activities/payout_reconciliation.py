@@ -8,6 +8,7 @@ from activities.gateways.protocols import PayoutAnswer, PayoutFact, PayoutRail
 from infra.database import Database
 from models.payout_reconciliation import Sent, first_payout_at, sent_side
 from models.provider import ProviderAccount
+from models.reconciliation import begin
 
 _MAX_PAGES: Final = 100_000
 _MARGIN: Final = timedelta(days=1)
@@ -26,10 +27,10 @@ class PayoutComparison:
 async def compare_payouts(db: Database, account: ProviderAccount, rail: PayoutRail) -> PayoutComparison:
     """The provider is read first: what it does not list yet is in flight with us. `db` has the audit role."""
     async with db.transaction() as tx:
-        first = await first_payout_at(tx, account)
+        begun, first = await begin(tx), await first_payout_at(tx, account)
     theirs = await _listed(rail, min(first or datetime.now(UTC), datetime.now(UTC)) - _MARGIN)
     async with db.transaction() as tx:
-        ours = await sent_side(tx, account)
+        ours = await sent_side(tx, account, begun)
     findings, in_flight = [], []
     for reference in sorted(theirs.keys() | ours.keys()):
         text = _disagreement(theirs.get(reference), ours.get(reference))

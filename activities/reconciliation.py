@@ -19,7 +19,7 @@ from models.distribution_audit import wrong_distributions
 from models.milestone_audit import wrong_releases
 from models.payout_reconciliation import wrong_holds
 from models.provider import ProviderAccount, accounts
-from models.reconciliation import Side, first_attempt_at, ledger_side, rows_side, unmatched_payments, wrong_counters
+from models.reconciliation import Side, begin, first_attempt_at, our_sides, unmatched_payments, wrong_counters
 from models.refund_reconciliation import wrong_credits
 
 _MAX_PAGES = 100_000
@@ -66,13 +66,13 @@ def scope_of(account: ProviderAccount) -> Scope:
 
 
 async def _compare(db: Database, account: ProviderAccount, rail: PaymentRail, result: Reconciliation) -> None:
-    """The provider is read first: what it lists later than our rows is at worst missing there for a moment, in flight."""
+    """The provider is read first, page by page: what our rows learned since then is in flight, for its page may be older."""
     async with db.transaction() as tx:
-        first = await first_attempt_at(tx, account)
+        begun, first = await begin(tx), await first_attempt_at(tx, account)
     since = min(first or datetime.now(UTC), datetime.now(UTC)) - _MARGIN
     theirs = await _provider_side(rail, since)
     async with db.transaction() as tx:
-        ours, books = await rows_side(tx, account), await ledger_side(tx, account)
+        ours, books = await our_sides(tx, account, begun)
     where = f"{account.tenant_id}/{account.mode} {account.provider}"
     for reference in sorted(theirs.keys() | ours.keys() | books.keys()):
         result.compared += 1

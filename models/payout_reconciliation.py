@@ -22,7 +22,7 @@ with moved as (
 )
 select coalesce(p.reference, m.payout_id) as reference,
        case when p.status = 'succeeded' then p.amount_minor else 0 end as row_minor, coalesce(m.minor, 0)::bigint as ledger_minor,
-       coalesce(p.status in ('approved', 'sending', 'unknown', 'pending'), false) as in_flight
+       coalesce(p.status in ('approved', 'sending', 'unknown', 'pending') or p.updated_at >= %(begun)s, false) as in_flight
   from (select * from payouts where (tenant_id, mode, provider) = (%(tenant)s, %(mode)s, %(provider)s)) p
   full join moved m on m.payout_id = p.id
 """
@@ -47,16 +47,17 @@ select p.tenant_id, p.mode, p.id, p.status, p.amount_minor, p.source_account, h.
 
 @dataclass(frozen=True)
 class Sent:
-    """One reference's money out as our rows and our ledger see it, in minor units. `in_flight`: it is not decided."""
+    """One reference's money out as our rows and our ledger see it, in minor units. `in_flight`: it is not decided, or was
+    only while the provider was asked."""
 
     rows: int
     ledger: int
     in_flight: bool
 
 
-async def sent_side(tx: Tx, account: ProviderAccount) -> dict[str, Sent]:
-    """Our rows and our ledger about one provider account, by reference."""
-    values = {"tenant": account.tenant_id, "mode": account.mode, "provider": account.provider}
+async def sent_side(tx: Tx, account: ProviderAccount, begun: datetime) -> dict[str, Sent]:
+    """Our rows and our ledger about one provider account, by reference. `begun`: see `models.reconciliation.begin`."""
+    values = {"tenant": account.tenant_id, "mode": account.mode, "provider": account.provider, "begun": begun}
     found = await (await tx.execute(_SENT, values)).fetchall()
     return {row["reference"]: Sent(row["row_minor"], row["ledger_minor"], row["in_flight"]) for row in found}
 

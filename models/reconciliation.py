@@ -13,7 +13,8 @@ from models.provider import ProviderAccount
 
 @dataclass(frozen=True)
 class Side:
-    """One reference's money as one party sees it, in minor units. `in_flight`: a call about it has no answer yet."""
+    """One reference's money as one party sees it, in minor units. `in_flight`: a call about it has no answer yet, or it moved
+    while the provider was asked."""
 
     captured: int
     refunded: int
@@ -22,7 +23,7 @@ class Side:
 
 
 # An effect's row may stay open although a look-up told long ago, and an attempt that its rail could not stop stays pending
-# after its payment: neither is a call under way.
+# after its payment: neither is a call under way. What was written since the list was begun may be younger than its page.
 _ROWS = """
 select a.reference, a.provider_id, a.captured_minor, a.refunded_minor,
     a.status in ('started', 'unknown')
@@ -32,7 +33,8 @@ select a.reference, a.provider_id, a.captured_minor, a.refunded_minor,
            and f.key in ('attempt/' || a.reference || '/capture', 'attempt/' || a.reference || '/void',
                          'attempt/' || a.reference || '/late_void')))
     or exists (select from refunds r where (r.tenant_id, r.mode, r.attempt_reference) = (a.tenant_id, a.mode, a.reference)
-               and r.status in ('requested', 'pending', 'unknown')) as in_flight
+               and (r.status in ('requested', 'pending', 'unknown') or r.updated_at >= %(begun)s))
+    or a.updated_at >= %(begun)s as in_flight
 from payment_attempts a join payments p on (p.tenant_id, p.mode, p.id) = (a.tenant_id, a.mode, a.payment_id)
 where (a.tenant_id, a.mode, a.provider) = (%(tenant)s, %(mode)s, %(provider)s)
 """
@@ -84,9 +86,23 @@ where (p.status = 'succeeded' and p.captured_minor <> coalesce(x.minor, 0))
 """
 
 
-async def rows_side(tx: Tx, account: ProviderAccount) -> dict[str, Side]:
-    """Our rows about one provider account, by attempt reference."""
-    found = await (await tx.execute(_ROWS, _of(account))).fetchall()
+async def begin(tx: Tx) -> datetime:
+    """The database's time, before a provider's list is read: what changes from then on may be missing there."""
+    row = await (await tx.execute("select now() as at")).fetchone()
+    assert row is not None
+    at: datetime = row["at"]
+    return at
+
+
+async def our_sides(tx: Tx, account: ProviderAccount, begun: datetime) -> tuple[dict[str, Side], dict[str, Side]]:
+    """`rows_side` and `ledger_side` at one instant. The first statement of `tx` must be ours."""
+    await tx.execute("set transaction isolation level repeatable read, read only")
+    return await rows_side(tx, account, begun), await ledger_side(tx, account)
+
+
+async def rows_side(tx: Tx, account: ProviderAccount, begun: datetime) -> dict[str, Side]:
+    """Our rows about one provider account, by attempt reference. `begun`: see `begin`."""
+    found = await (await tx.execute(_ROWS, _of(account) | {"begun": begun})).fetchall()
     return {
         row["reference"]: Side(row["captured_minor"], row["refunded_minor"], row["in_flight"], row["provider_id"])
         for row in found

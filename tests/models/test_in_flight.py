@@ -1,20 +1,23 @@
 """What the auditor excuses, for a call about it is under way, and what it does not."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from contracts.base import Scope
 from infra.database import Database
+from models.payout_reconciliation import sent_side
 from models.provider import ProviderAccount
 from models.reconciliation import rows_side
 from tests.models.test_stuck_rows import Planter
 
 HOUR = timedelta(hours=1)
+BEGUN = datetime.now(UTC) + HOUR
+"""When the provider's list was begun: nothing here is younger, where it is not said."""
 
 
-def account(scope: Scope) -> ProviderAccount:
-    return ProviderAccount(tenant_id=scope.tenant_id, mode=str(scope.mode), provider="stripe")
+def account(scope: Scope, provider: str = "stripe") -> ProviderAccount:
+    return ProviderAccount(tenant_id=scope.tenant_id, mode=str(scope.mode), provider=provider)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +48,7 @@ async def test_only_a_call_under_way_excuses(
     reference = f"ref-{plant.payment(attempt, status=payment)}"
     plant.effect(f"attempt/{reference}/{operation}", effect, HOUR, operation)
     async with database.transaction(scope) as tx:
-        side = (await rows_side(tx, account(scope)))[reference]
+        side = (await rows_side(tx, account(scope), BEGUN))[reference]
     assert side.in_flight is excused
 
 
@@ -57,4 +60,17 @@ async def test_a_refund_under_way_excuses(
     payment = plant.payment("captured", status="succeeded")
     plant.refund(payment, status)
     async with database.transaction(scope) as tx:
-        assert (await rows_side(tx, account(scope)))[f"ref-{payment}"].in_flight is excused
+        assert (await rows_side(tx, account(scope), BEGUN))[f"ref-{payment}"].in_flight is excused
+
+
+async def test_what_moved_since_the_list_was_begun_is_excused(database: Database, scope: Scope, owner_url: str) -> None:
+    plant = Planter(owner_url, scope)
+    payment, refunded = plant.payment("captured", status="succeeded"), plant.payment("captured", status="succeeded")
+    plant.refund(refunded, "succeeded")
+    payout = plant.payout("succeeded")
+    for begun, excused in ((BEGUN, False), (plant.now - HOUR, True)):
+        async with database.transaction(scope) as tx:
+            rows = await rows_side(tx, account(scope), begun)
+            sent = await sent_side(tx, account(scope, "paystack"), begun)
+        assert [rows[f"ref-{each}"].in_flight for each in (payment, refunded)] == [excused, excused]
+        assert sent[payout].in_flight is excused
