@@ -36,6 +36,16 @@ class Reconciliation:
     """What did not agree, and is excused: a call about it is under way."""
 
 
+@dataclass
+class _Listed:
+    """One payment in the provider's list, under our reference or a name for one without."""
+
+    name: str
+    provider_id: str | None
+    captured: int
+    refunded: int = 0
+
+
 async def reconcile(db: Database, rails: Rails, scope: Scope | None = None) -> Reconciliation:
     """Compare all three sides for every provider account (of `scope`, if given), and the counters with the rows.
 
@@ -70,9 +80,10 @@ async def _compare(db: Database, account: ProviderAccount, rail: PaymentRail, re
     async with db.transaction() as tx:
         begun, first = await begin(tx), await first_attempt_at(tx, account)
     since = min(first or datetime.now(UTC), datetime.now(UTC)) - _MARGIN
-    theirs = await _provider_side(rail, since)
+    listed = await _listed(rail, since)
     async with db.transaction() as tx:
         ours, books = await our_sides(tx, account, begun)
+    theirs = _by_reference(listed, ours)
     where = f"{account.tenant_id}/{account.mode} {account.provider}"
     for reference in sorted(theirs.keys() | ours.keys() | books.keys()):
         result.compared += 1
@@ -85,24 +96,26 @@ async def _compare(db: Database, account: ProviderAccount, rail: PaymentRail, re
             result.findings.append(f"A2 {where} {reference}: {text}")
 
 
-async def _provider_side(rail: PaymentRail, since: datetime) -> dict[str, Side]:
-    captured: dict[str, int] = {}
-    ids: dict[str, str] = {}
+async def _listed(rail: PaymentRail, since: datetime) -> list[_Listed]:
+    """Every payment of the account, ours or not. A page may repeat what another showed: the last one seen stands."""
+    found: dict[str, _Listed] = {}
     cursor: str | None = None
     for _ in range(_MAX_PAGES):
         payments = await rail.list_payments(since=since, cursor=cursor)
         for each in payments.payments:
             name = each.reference or f"(no reference) {each.provider_id}"
-            captured[name] = each.captured_minor
-            ids[each.provider_id or ""] = name
+            found[each.provider_id or name] = _Listed(name, each.provider_id, each.captured_minor)
         cursor = payments.next_cursor
         if cursor is None:
             break
-    refunded = await _provider_refunds(rail, since, ids)
-    return {name: Side(amount, refunded[name]) for name, amount in captured.items()}
+    for payment, minor in (await _refunded(rail, since)).items():
+        if payment in found:
+            found[payment].refunded = minor
+    return list(found.values())
 
 
-async def _provider_refunds(rail: PaymentRail, since: datetime, ids: dict[str, str]) -> defaultdict[str, int]:
+async def _refunded(rail: PaymentRail, since: datetime) -> defaultdict[str, int]:
+    """What was given back of each payment, by the provider's id."""
     refunded: defaultdict[str, int] = defaultdict(int)
     seen: set[str] = set()
     cursor: str | None = None
@@ -111,11 +124,24 @@ async def _provider_refunds(rail: PaymentRail, since: datetime, ids: dict[str, s
         for each in refunds.refunds:
             if each.fact is RefundFact.SUCCEEDED and each.provider_id not in seen:
                 seen.add(each.provider_id or "")
-                refunded[ids.get(each.payment_provider_id or "", "(unknown payment)")] += each.amount_minor or 0
+                refunded[each.payment_provider_id or ""] += each.amount_minor or 0
         cursor = refunds.next_cursor
         if cursor is None:
             break
     return refunded
+
+
+def _by_reference(payments: list[_Listed], ours: dict[str, Side]) -> dict[str, Side]:
+    """All that the provider took and gave back under each reference. A second payment under one of ours counts, until it has
+    gone back in full: then it is over."""
+    sides: dict[str, Side] = {}
+    for each in payments:
+        known = ours[each.name].provider_id if each.name in ours else None
+        if known not in (None, each.provider_id) and each.captured == each.refunded:
+            continue
+        so_far = sides.get(each.name, Side(0, 0))
+        sides[each.name] = Side(so_far.captured + each.captured, so_far.refunded + each.refunded)
+    return sides
 
 
 def _disagreement(theirs: Side | None, books: Side | None, ours: Side | None) -> str | None:

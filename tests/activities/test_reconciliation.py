@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from activities.gateways.protocols import PaymentFact, PaymentPage, RailAnswer, RefundAnswer, RefundPage
+from activities.gateways.protocols import PaymentFact, PaymentPage, RailAnswer, RefundAnswer, RefundFact, RefundPage
 from activities.reconciliation import Reconciliation, reconcile
 from contracts.base import Scope
 from infra.database import Database
@@ -56,6 +56,13 @@ def listed(one: Settling, captured: int, **more: Any) -> RailAnswer:
     return RailAnswer(fact=fact, amount_minor=10_000, captured_minor=captured, currency=NGN, **(values | more))
 
 
+def given_back(provider_id: str, amount: int) -> RefundAnswer:
+    """A refund of a payment in the provider's list."""
+    return RefundAnswer(
+        fact=RefundFact.SUCCEEDED, provider_id="re_1", payment_provider_id=provider_id, amount_minor=amount
+    )
+
+
 async def audited(one: Settling, lists: Lists) -> Reconciliation:
     db = Database(role_url(one.owner_url, "chama_audit"), name="audit test", max_size=2)
     await db.open()
@@ -75,3 +82,23 @@ async def test_what_is_captured_while_the_list_is_read_is_no_finding(one: Settli
     assert (told.findings, told.in_flight) == ([], [])
     told = await audited(one, Lists([listed(one, 0)]))
     assert len(told.findings) == 1, "what was captured before the list was begun must stand there"
+
+
+async def test_a_second_payment_under_one_reference_is_a_finding(one: Settling) -> None:
+    await one.run()
+    first, second = listed(one, 10_000), listed(one, 10_000, provider_id="pi_second")
+    for order in ([first, second], [second, first]):
+        told = await audited(one, Lists(order))
+        assert len(told.findings) == 1 and "provider 20000 captured" in told.findings[0], told.findings
+    told = await audited(one, Lists([first, first]))
+    assert told.findings == [], "a page may repeat what another showed"
+
+
+async def test_a_second_payment_that_went_back_is_over(one: Settling) -> None:
+    await one.run()
+    lists = Lists([listed(one, 10_000), listed(one, 10_000, provider_id="pi_second")])
+    for amount, findings in ((4_000, 1), (10_000, 0)):
+        lists.refunds = [given_back("pi_second", amount)]
+        assert len((await audited(one, lists)).findings) == findings
+    lists.refunds = [given_back(one.provider_id(0), 10_000)]
+    assert len((await audited(one, lists)).findings) == 1, "ours went back, and the second did not"
