@@ -61,3 +61,8 @@ def tells_nothing_new_of(event: InboxEvent, payout: Payout) -> bool:
 def is_about_refunds(event: InboxEvent) -> bool:
     """Whether the event is about a payment's refunds. Every provider says so in the event's name."""
     return "refund" in event.kind
+
+
+def is_about_another(event: InboxEvent, attempt: PaymentAttempt) -> bool:
+    """Whether the event, which names our reference, is about a payment that is not the attempt's: a second one under it."""
+    return None not in (event.provider_id, attempt.provider_id) and event.provider_id != attempt.provider_id

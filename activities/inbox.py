@@ -12,10 +12,11 @@ from activities.book import open_book, send
 from activities.effects import heartbeating
 from activities.errors import translated
 from activities.gateways.protocols import RailError
-from activities.hints import is_about_refunds, tells_nothing_new, tells_nothing_new_of
+from activities.hints import is_about_another, is_about_refunds, tells_nothing_new, tells_nothing_new_of
 from activities.payment_facts import apply_fact
 from activities.rails import Rails
 from activities.refund_returns import look_up_returned, sent_refunds, take_back
+from activities.second_payments import is_second, tell_of_second
 from contracts.base import Scope
 from contracts.distribution import DistributionInput
 from contracts.inbox import INBOX, InboxInput, InboxProgress
@@ -93,17 +94,20 @@ class InboxActivities:
                 return
             payment = await get_payment(tx, attempt.payment_id)
             assert payment is not None
-            if payment.status in AWAITS_PROVIDER:
-                resume = PaymentInput(scope=scope, payment_id=payment.id, as_of=await business_now(tx), resume=True)
-                await send(
-                    tx, scope, OutboxKind.SIGNAL_WITH_START, "payment", payment.id,
-                    workflow="PaymentWorkflow", input=resume, signal="provider_reported",
-                )  # fmt: skip
+            other = is_about_another(event, attempt)
+            if payment.status in AWAITS_PROVIDER and not other:
+                await self._wake_payment(tx, scope, payment.id)
                 await settle_event(tx, event.id, status="processed")
                 return
             rail = await self._rails.of(tx, attempt.provider)
             sent = await sent_refunds(tx, attempt) if is_about_refunds(event) else []
-        answer = await rail.look_up(reference=attempt.reference, provider_id=attempt.provider_id)
+        provider_id = event.provider_id if other else attempt.provider_id
+        answer = await rail.look_up(reference=attempt.reference, provider_id=provider_id)
+        if is_second(attempt, answer):
+            async with self._db.transaction(scope) as tx:
+                await tell_of_second(tx, scope, attempt, answer, await business_now(tx))
+                await settle_event(tx, event.id, status="processed")
+            return
         returned = await look_up_returned(rail, attempt, sent)
         async with self._db.transaction(scope) as tx:
             line = await hold_line(tx, attempt.payment_id) if returned else None
@@ -130,6 +134,14 @@ class InboxActivities:
         if attempt is None and event.provider_id:
             attempt = await attempt_of_provider_id(tx, event.provider, event.provider_id)
         return attempt
+
+    async def _wake_payment(self, tx: Tx, scope: Scope, payment_id: str) -> None:
+        """A payment that waits for its provider is looked up by its own process."""
+        resume = PaymentInput(scope=scope, payment_id=payment_id, as_of=await business_now(tx), resume=True)
+        await send(
+            tx, scope, OutboxKind.SIGNAL_WITH_START, "payment", payment_id,
+            workflow="PaymentWorkflow", input=resume, signal="provider_reported",
+        )  # fmt: skip
 
     async def _wake_refunds(self, tx: Tx, scope: Scope, payment_id: str) -> None:
         """Refunds the provider has not decided are looked up by whoever waits for them."""

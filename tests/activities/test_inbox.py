@@ -12,7 +12,7 @@ from contracts.base import Scope
 from contracts.inbox import InboxInput
 from domain.payment import AttemptStatus, PaymentStatus
 from infra.database import Database, Tx
-from models.payment import change_attempt
+from models.payment import change_attempt, get_attempt
 from models.webhook import InboxEvent, receive
 from tests.fixtures.api import set_scope
 from tests.fixtures.pledges import NGN, TICKET, Pledge, add_pledge
@@ -25,7 +25,7 @@ class Desk:
     name, capabilities = "stripe", StripeRail.capabilities
 
     def __init__(self) -> None:
-        self.says: dict[str, RailAnswer | Exception] = {}
+        self.says: dict[str, Any] = {}
         self.closed: Exception | None = None
         self.asked: list[str] = []
 
@@ -48,9 +48,11 @@ def says(fact: PaymentFact, provider_id: str, **more: Any) -> RailAnswer:
     return RailAnswer(fact=fact, provider_id=provider_id, amount_minor=TICKET, currency=NGN, **more)
 
 
-async def over(database: Database, scope: Scope, owner_url: str, provider_id: str) -> Pledge:
-    """A pledge whose payment has been refused, and for whose attempt the provider has this id."""
-    pledge = await add_pledge(database, scope, owner_url, status=PaymentStatus.FAILED)
+async def over(
+    database: Database, scope: Scope, owner_url: str, provider_id: str, status: PaymentStatus = PaymentStatus.FAILED
+) -> Pledge:
+    """A pledge whose payment has been refused, or is in `status`, and for whose attempt the provider has this id."""
+    pledge = await add_pledge(database, scope, owner_url, status=status)
     async with database.transaction(scope) as tx:
         await change_attempt(tx, pledge.attempt.reference, status=AttemptStatus.DECLINED, provider_id=provider_id)
     return pledge
@@ -114,3 +116,45 @@ async def test_a_database_that_is_gone_is_not_the_events_fault(
     with pytest.raises(psycopg.OperationalError):
         await drain(database, desk, scope)
     assert event(owner_url, scope, row) == ("received", None)
+
+
+async def cases(database: Database, scope: Scope) -> list[tuple[str, str, str, str | None]]:
+    async with database.transaction(scope) as tx:
+        rows = await (await tx.execute("select kind, subject_id, status, resolution from cases")).fetchall()
+    return [(row["kind"], row["subject_id"], row["status"], row["resolution"]) for row in rows]
+
+
+@pytest.mark.parametrize("status", [PaymentStatus.FAILED, PaymentStatus.PROCESSING])
+async def test_a_second_payment_under_one_reference_is_a_case(
+    database: Database, scope: Scope, owner_url: str, status: PaymentStatus
+) -> None:
+    """Whatever ours is doing. The case closes when the provider has given the money back."""
+    desk = Desk()
+    pledge = await over(database, scope, owner_url, "pi_1", status)
+    reference = pledge.attempt.reference
+    desk.says = {"pi_2": says(PaymentFact.CAPTURED, "pi_2", reference=reference, captured_minor=TICKET)}
+    rows = [await report(database, scope, "payment_intent.succeeded", reference, "pi_2")]
+    rows += [await report(database, scope, "charge.succeeded", reference, "pi_2")]
+    await drain(database, desk, scope)
+    assert [event(owner_url, scope, row)[0] for row in rows] == ["processed", "processed"]
+    assert await cases(database, scope) == [("amount_mismatch", "pi_2", "open", None)]
+
+    desk.says["pi_2"] = desk.says["pi_2"].model_copy(update={"refunded_minor": TICKET})
+    await report(database, scope, "charge.refunded", reference, "pi_2")
+    await drain(database, desk, scope)
+    assert await cases(database, scope) == [("amount_mismatch", "pi_2", "resolved", "refunded")]
+    async with database.transaction(scope) as tx:
+        attempt = await get_attempt(tx, reference)
+    assert attempt is not None and (attempt.provider_id, attempt.captured_minor) == ("pi_1", 0)
+
+
+async def test_an_old_name_of_the_same_payment_is_no_second_one(
+    database: Database, scope: Scope, owner_url: str
+) -> None:
+    """A rail that looks up by our reference answers with the payment that we know."""
+    desk = Desk()
+    pledge = await over(database, scope, owner_url, "pi_1")
+    desk.says = {"pi_2": says(PaymentFact.DECLINED, "pi_1", reference=pledge.attempt.reference)}
+    row = await report(database, scope, "charge.failed", pledge.attempt.reference, "pi_2")
+    await drain(database, desk, scope)
+    assert (event(owner_url, scope, row), await cases(database, scope)) == (("processed", None), [])
