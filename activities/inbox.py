@@ -11,7 +11,7 @@ from temporalio import activity
 from activities.book import open_book, send
 from activities.effects import heartbeating
 from activities.errors import translated
-from activities.gateways.protocols import RailError
+from activities.gateways.protocols import PaymentFact, RailError
 from activities.hints import is_about_another, is_about_refunds, tells_nothing_new, tells_nothing_new_of
 from activities.payment_facts import apply_fact
 from activities.rails import Rails
@@ -41,6 +41,8 @@ MAX_BATCHES = 20
 _RETRIES: Final = (2, 5, 15, 60, 300, 900, 3600)
 """Seconds between tries of an orphan; the last one repeats."""
 ORPHAN_HOURS: Final = 72
+_MONEY: Final = (PaymentFact.AUTHORIZED, PaymentFact.CAPTURED)
+"""All that matters of an attempt in whose place another was made: its payment does not end with it."""
 
 
 class InboxActivities:
@@ -95,7 +97,8 @@ class InboxActivities:
             payment = await get_payment(tx, attempt.payment_id)
             assert payment is not None
             other = is_about_another(event, attempt)
-            if payment.status in AWAITS_PROVIDER and not other:
+            replaced = attempt.ordinal < payment.attempts
+            if payment.status in AWAITS_PROVIDER and not other and not replaced:
                 await self._wake_payment(tx, scope, payment.id)
                 await settle_event(tx, event.id, status="processed")
                 return
@@ -123,7 +126,11 @@ class InboxActivities:
                 as_of=await business_now(tx),
                 notices=INBOX,
             )
-            await apply_fact(book, answer)
+            awaits = payment.status in AWAITS_PROVIDER
+            if not (awaits and replaced) or answer.fact in _MONEY:
+                await apply_fact(book, answer)
+            if awaits:
+                await self._wake_payment(tx, scope, payment.id)
             for refund, code in returned:
                 await take_back(book, refund, code, line)
             await self._wake_refunds(tx, scope, payment.id)

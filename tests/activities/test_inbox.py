@@ -5,6 +5,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from activities.attempts import add_attempt
 from activities.gateways.protocols import PaymentFact, PaymentRail, RailAnswer, RailNotSent
 from activities.gateways.stripe import StripeRail
 from activities.inbox import InboxActivities
@@ -12,10 +13,10 @@ from contracts.base import Scope
 from contracts.inbox import InboxInput
 from domain.payment import AttemptStatus, PaymentStatus
 from infra.database import Database, Tx
-from models.payment import change_attempt, get_attempt
+from models.payment import change_attempt, get_attempt, get_payment
 from models.webhook import InboxEvent, receive
 from tests.fixtures.api import set_scope
-from tests.fixtures.pledges import NGN, TICKET, Pledge, add_pledge
+from tests.fixtures.pledges import NGN, NOW, TICKET, Pledge, add_pledge
 from tests.fixtures.postgres import as_owner
 
 
@@ -158,3 +159,35 @@ async def test_an_old_name_of_the_same_payment_is_no_second_one(
     row = await report(database, scope, "charge.failed", pledge.attempt.reference, "pi_2")
     await drain(database, desk, scope)
     assert (event(owner_url, scope, row), await cases(database, scope)) == (("processed", None), [])
+
+
+@pytest.mark.parametrize(
+    ("fact", "becomes", "last"),
+    [
+        (PaymentFact.CAPTURED, PaymentStatus.SUCCEEDED, AttemptStatus.CAPTURED),
+        (PaymentFact.EXPIRED, PaymentStatus.REQUIRES_ACTION, AttemptStatus.VOIDED),
+    ],
+)
+async def test_what_an_attempt_brings_that_another_replaced(
+    database: Database, scope: Scope, owner_url: str, fact: PaymentFact, becomes: PaymentStatus, last: AttemptStatus
+) -> None:
+    """Its page was lost to us and another was made, and the payer had the first one open: his money is his payment's."""
+    desk = Desk()
+    pledge = await over(database, scope, owner_url, "pi_1", PaymentStatus.REQUIRES_ACTION)
+    reference = pledge.attempt.reference
+    async with database.transaction(scope) as tx:
+        await change_attempt(tx, reference, status=AttemptStatus.VOIDED)
+        payment = await get_payment(tx, pledge.payment.id, lock=True)
+        assert payment is not None
+        await add_attempt(tx, scope, payment, NOW)
+    taken = TICKET if fact is PaymentFact.CAPTURED else 0
+    desk.says = {"pi_1": says(fact, "pi_1", reference=reference, captured_minor=taken)}
+    row = await report(database, scope, "payment_intent.succeeded", reference, "pi_1")
+    await drain(database, desk, scope)
+    assert event(owner_url, scope, row) == ("processed", None)
+    async with database.transaction(scope) as tx:
+        payment, attempt = await get_payment(tx, pledge.payment.id), await get_attempt(tx, reference)
+        woken = await (await tx.execute("select signal_name from outbox where workflow_id like 'payment/%'")).fetchall()
+    assert payment is not None and attempt is not None
+    assert (payment.status, payment.captured_minor, attempt.status) == (becomes, taken, last)
+    assert [each["signal_name"] for each in woken] == ["provider_reported"]
