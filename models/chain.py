@@ -72,12 +72,14 @@ select (select coalesce(max(id), 0) from ledger_accounts) as ledger_accounts,
        (select coalesce(max(id), 0) from audit_log) as audit_log
 """
 
-# Every inserting transaction holds this lock from before its first id is drawn until after its rows are visible.
+# Every inserting transaction holds one of these locks from before its first id is drawn until after its rows are visible.
+# `ledger_post` draws its numbers before it touches a table, so their sequence is one of them: to draw is to lock it.
 _WRITERS = """
 select distinct virtualtransaction as writer from pg_locks
  where locktype = 'relation' and mode = 'RowExclusiveLock' and granted
    and database = (select oid from pg_database where datname = current_database())
-   and relation in ('ledger_accounts'::regclass, 'ledger_transfers'::regclass, 'audit_log'::regclass)
+   and relation in ('ledger_accounts'::regclass, 'ledger_transfers'::regclass, 'ledger_transfers_id_seq'::regclass,
+                    'audit_log'::regclass)
 """
 
 _TAIL = """

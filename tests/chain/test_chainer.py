@@ -78,6 +78,54 @@ async def test_a_row_that_commits_late_is_waited_for(
     assert report.ok and report.chains["audit_log"].not_yet_chained == 0
 
 
+HOLD_UP = """
+alter function ledger_open rename to ledger_open_at_once;
+create function ledger_open(uuid, text, text[], text[], boolean[], smallint[]) returns void language plpgsql as $$
+begin
+    perform pg_advisory_xact_lock(7);
+    perform ledger_open_at_once($1, $2, $3, $4, $5, $6);
+end $$
+"""
+LET_GO = """
+drop function ledger_open;
+alter function ledger_open_at_once rename to ledger_open
+"""
+
+
+async def test_a_number_that_is_drawn_before_any_row_is_written(
+    database: Database, chain_database: Database, scope: Scope, owner_url: str
+) -> None:
+    """A posting draws its number first. One that is held up right after, before it has touched a table, is waited for."""
+    chainer = Chainer(chain_database, None)
+
+    async def slow_posting() -> None:
+        async with database.transaction(scope) as tx:
+            await ledger.post(tx, deposit("its-user-has-no-account"))
+
+    async with database.transaction(scope) as tx:
+        await ledger.post(tx, deposit("opens"))
+    await drain(chainer)
+    with psycopg.connect(owner_url, autocommit=True) as owner:
+        owner.execute(HOLD_UP)
+        try:
+            owner.execute("select pg_advisory_lock(7)")
+            slow = asyncio.create_task(slow_posting())
+            waits = "select 1 from pg_locks where locktype = 'advisory' and objid = 7 and not granted"
+            while owner.execute(waits).fetchone() is None and not slow.done():  # noqa: ASYNC110 - its lock is what tells
+                await asyncio.sleep(0.01)
+            async with database.transaction(scope) as tx:
+                await ledger.post(tx, deposit("other"))
+            for _ in range(3):
+                assert await chainer.round() == 0, "whoever drew before has not ended"
+            owner.execute("select pg_advisory_unlock(7)")
+            await slow
+        finally:
+            owner.execute(LET_GO)
+    await drain(chainer)
+    report = await verified(owner_url)
+    assert report.ok and report.chains["ledger_transfers"].not_yet_chained == 0
+
+
 async def test_writers_and_two_chainers_at_once(
     database: Database, chain_database: Database, scope: Scope, owner_url: str
 ) -> None:
