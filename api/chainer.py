@@ -73,7 +73,8 @@ class Chainer:
             return 0
         if written == 0:
             self._goal, self._done = None, goal.marks
-        self.moved = self._anchors is not None and (self.moved or bool(written))
+        if written is not None:  # whoever wrote the links of a finished horizon may have died before its anchor
+            self.moved = self._anchors is not None
         return written or 0
 
     async def anchor(self) -> bool:

@@ -24,14 +24,16 @@ class AnchorFile:
         self.path = path
 
     def append(self, anchor: Anchor) -> None:
-        """Add one line, on the disk when this returns. Raises OSError."""
+        """Add one line, on the disk when this returns, unless the last one names the same tails. Raises OSError."""
         new = not self.path.exists()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
-            self._drop_torn_line(file)
-            os.write(file, json.dumps(asdict(anchor), separators=(",", ":")).encode() + b"\n")
+            said = asdict(anchor)
+            if self._last_tails(file) == said["tails"]:
+                return
+            os.write(file, json.dumps(said, separators=(",", ":")).encode() + b"\n")
             os.fsync(file)
         finally:
             os.close(file)
@@ -43,13 +45,19 @@ class AnchorFile:
                 os.close(folder)
 
     @staticmethod
-    def _drop_torn_line(file: int) -> None:
-        """What a crash left unfinished was never promised to anybody, and would spoil the next line."""
+    def _last_tails(file: int) -> object:
+        """The tails in the last whole line, None where it cannot be read. A torn line behind it is dropped: what a crash left
+        unfinished was never promised to anybody, and would spoil the next line."""
         end = os.lseek(file, 0, os.SEEK_END)
         start = max(0, end - 65_536)
         kept = os.pread(file, end - start, start)
-        if kept and not kept.endswith(b"\n"):
-            os.ftruncate(file, start + kept.rfind(b"\n") + 1)
+        whole = kept[: kept.rfind(b"\n") + 1]
+        if len(whole) < len(kept):
+            os.ftruncate(file, start + len(whole))
+        try:
+            return json.loads(whole.splitlines()[-1])["tails"] if whole else None
+        except (ValueError, KeyError, TypeError):
+            return None
 
     def size(self) -> int:
         """Its length in bytes now; 0 when there is none."""

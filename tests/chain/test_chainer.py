@@ -23,6 +23,7 @@ from domain.errors import DomainError
 from infra.anchors import AnchorFile
 from infra.database import Database
 from models import command, ledger
+from models.chain import tails
 from models.chain_audit import Report
 from tests.chain.books import DAY, TABLES, chain_all, deposit, settings, write
 from tests.fixtures.postgres import free_port, role_url
@@ -258,6 +259,31 @@ REFUSED = [
         for role in ("app", "relay", "auth", "audit")
     ),
 ]
+
+
+async def test_links_of_one_that_died_are_anchored_by_the_other(
+    database: Database, chain_database: Database, scope: Scope, tmp_path: Path
+) -> None:
+    anchors = AnchorFile(tmp_path / "anchors.jsonl")
+    one, other = (Chainer(chain_database, anchors) for _ in range(2))
+    async with database.transaction(scope) as tx:
+        await record(tx, scope, "anchored by one, and known to the other")
+    await drain(one)
+    assert await one.anchor() and await other.anchor()
+    assert len(list(anchors.read(anchors.size()))) == 1, "nothing has moved between them"
+    await drain(other)
+    assert await other.anchor()
+    async with database.transaction(scope) as tx:
+        await record(tx, scope, "linked by one that dies")
+    assert await drain(one) == 1
+    assert (await drain(other), other.moved) == (0, True)
+    assert await other.anchor()
+    assert len(list(anchors.read(anchors.size()))) == 2
+    async with chain_database.transaction() as tx:
+        now = await tails(tx)
+    assert now is not None and list(anchors.read(anchors.size()))[-1].tails == now.tails
+    await drain(other)
+    assert not other.moved
 
 
 def test_who_writes_rows_cannot_link_and_who_links_cannot_write_rows(owner_url: str) -> None:
