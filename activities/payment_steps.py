@@ -110,7 +110,7 @@ class PaymentSteps:
         async with self._db.transaction(scope) as tx:
             book = await self._reopen(tx, subject)
             await apply_fact(book, answer)
-            await settle_events_of(tx, subject.attempt.reference, newest)
+            await settle_events_of(tx, subject.attempt.reference, book.attempt.provider_id, newest)
             return await progress_of(book)
 
     async def capture(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:

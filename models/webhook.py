@@ -110,12 +110,13 @@ async def newest_waiting(tx: Tx, reference: str) -> int:
     return int(row["id"] or 0) if row is not None else 0
 
 
-async def settle_events_of(tx: Tx, reference: str, newest: int) -> None:
+async def settle_events_of(tx: Tx, reference: str, provider_id: str | None, newest: int) -> None:
     """Waiting events about an attempt are answered by a look-up, up to the `newest` that waited before it was made: what a
-    later one announces the look-up need not have seen."""
+    later one announces the look-up need not have seen. What is about another payment under the reference is left."""
     if newest:
         await tx.execute(
             """update webhook_inbox set status = 'processed', processed_at = now(), tries = tries + 1
-               where reference = %s and id <= %s and status in ('received', 'orphaned')""",
-            (reference, newest),
+               where reference = %s and id <= %s and status in ('received', 'orphaned')
+                 and (provider_id = %s) is not false""",
+            (reference, newest, provider_id),
         )

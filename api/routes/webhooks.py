@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 
 from activities.gateways.protocols import SignatureRefused, WebhookEvent
 from activities.gateways.registry import RailAccount, build_rail
-from activities.hints import tells_nothing_new, tells_nothing_new_of
+from activities.hints import is_about_another, tells_nothing_new, tells_nothing_new_of
 from api.commands import Unit, run_unit
 from api.dependencies import PUBLIC
 from api.envelope import Envelope, success
@@ -30,7 +30,7 @@ from domain.errors import NotFound, Unauthenticated
 from domain.payment import AWAITS_PROVIDER, CAMPAIGN_FAILED
 from infra.database import Database
 from models.effect import IN_FLIGHT
-from models.payment import attempt_of_provider_id, get_attempt, get_payment
+from models.payment import Payment, PaymentAttempt, attempt_of_provider_id, get_attempt, get_payment
 from models.payout import payout_of_event
 from models.provider import ProviderAccount, account_by_endpoint, account_for_alias, sealing_purpose
 from models.webhook import InboxEvent, receive, refuse, settle_event
@@ -151,7 +151,7 @@ async def _store(unit: Unit, account: ProviderAccount, event: WebhookEvent, raw:
     if attempt is None and event.provider_id:
         attempt = await attempt_of_provider_id(unit.tx, account.provider, event.provider_id)
     payment = await get_payment(unit.tx, attempt.payment_id, lock=True) if attempt else None
-    if payment is not None and payment.status in AWAITS_PROVIDER:
+    if attempt is not None and payment is not None and _is_looked_up(row, attempt, payment):
         await unit.signal_with_start(  # started anew, should its process end before this reaches it
             "PaymentWorkflow",
             workflow_id("payment", unit.scope, payment.id),
@@ -175,6 +175,13 @@ async def _store(unit: Unit, account: ProviderAccount, event: WebhookEvent, raw:
         search_attributes={ENTITY.name: "webhooks"},
         summary="webhook inbox",
     )
+
+
+def _is_looked_up(row: InboxEvent, attempt: PaymentAttempt, payment: Payment) -> bool:
+    """Whether the payment's own process will look up what the event is about: its newest attempt, and no second payment under
+    that reference."""
+    newest = attempt.ordinal == payment.attempts
+    return payment.status in AWAITS_PROVIDER and newest and not is_about_another(row, attempt)
 
 
 async def _wake_payout(unit: Unit, event: InboxEvent) -> bool:

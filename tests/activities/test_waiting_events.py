@@ -46,10 +46,12 @@ class _Answering:
         )  # fmt: skip
 
 
-async def _event(database: Database, scope: Scope, pledge: Pledge, event_id: str = "evt_1") -> None:
+async def _event(
+    database: Database, scope: Scope, pledge: Pledge, event_id: str = "evt_1", provider_id: str = "pi_1"
+) -> None:
     event = InboxEvent(
         tenant_id=scope.tenant_id, mode=str(scope.mode), account_id="acct", provider="stripe", event_id=event_id,
-        kind="payment_intent.succeeded", reference=pledge.attempt.reference, provider_id="pi_1", raw=b"{}",
+        kind="payment_intent.succeeded", reference=pledge.attempt.reference, provider_id=provider_id, raw=b"{}",
     )  # fmt: skip
     async with database.transaction(scope) as tx:
         assert await receive(tx, event)
@@ -89,3 +91,17 @@ async def test_a_look_up_answers_what_waited_before_it_and_nothing_later(
     await PaymentSteps(database, rail, Effects(database)).check(scope, pledge.payment.id, NOW)
     async with database.transaction(scope) as tx:
         assert not await newest_waiting(tx, pledge.attempt.reference)
+
+
+async def test_a_look_up_answers_nothing_about_a_second_payment(
+    database: Database, scope: Scope, owner_url: str
+) -> None:
+    """Another payment of the provider under the same reference was not asked about; the inbox will do that."""
+    pledge = await add_pledge(database, scope, owner_url)
+    await _event(database, scope, pledge)
+    await _event(database, scope, pledge, "evt_2", "pi_2")
+    rail: Any = _Answering()
+    await PaymentSteps(database, rail, Effects(database)).check(scope, pledge.payment.id, NOW)
+    async with database.transaction(scope) as tx:
+        row = await fetch_one(tx, "select array_agg(event_id) as ids from webhook_inbox where status = 'received'", ())
+    assert row is not None and row["ids"] == ["evt_2"]

@@ -28,10 +28,9 @@ async def ask(edge: Edge, admin: User, path: str, body: Any) -> httpx.Response:
     return await edge.http.post(f"/v1/test-clock{path}", json=body, headers=edge.headers(admin, uuid4().hex))
 
 
-@pytest.mark.parametrize(
-    "now", ["9999-12-30T00:00:00Z", "0001-01-02T00:00:00Z", f"{(datetime.now(UTC) + 51 * YEAR).isoformat()}"]
-)
-async def test_no_clock_stands_where_dates_end(edge: Edge, admin: User, now: str) -> None:
+@pytest.mark.parametrize("years", [-2000, -51, 51, 7900])
+async def test_no_clock_stands_where_dates_end(edge: Edge, admin: User, years: int) -> None:
+    now = (datetime.now(UTC) + years * YEAR).isoformat()
     refused = assert_problem(await ask(edge, admin, "", {"now": now}), 422, "invalid_target")
     assert refused["errors"][0]["field"] == "now"
     assert (await ask(edge, admin, "", {"now": "2020-01-01T00:00:00Z"})).status_code == 201

@@ -16,6 +16,7 @@ from contracts.base import Scope
 from infra.crypto import Vault
 from models.provider import ProviderAccount, sealing_purpose
 from tests.fixtures.api import Edge, assert_problem
+from tests.fixtures.pledges import add_pledge
 from tests.fixtures.postgres import add_tenant
 
 SECRET, KEY = "whsec_edge", "sk_test_edge"
@@ -147,3 +148,26 @@ async def test_no_endpoint_of_that_name_or_provider(door: Door) -> None:
     other = "stripe" if door.account.provider == "paystack" else "paystack"
     response = await door.edge.http.post(f"/v1/webhooks/payments/{other}/{door.account.id}", content=door.event())
     assert_problem(response, 404, "not_found")
+
+
+WOKEN = {
+    "its newest attempt": ("pi_1", 1, "PaymentWorkflow"),
+    "an attempt that another replaced": ("pi_1", 2, "InboxWorkflow"),
+    "a second payment under its reference": ("pi_2", 1, "InboxWorkflow"),
+}
+"""What an event is about: the provider's id in it, how many attempts the payment has, and whose process looks it up."""
+
+
+@pytest.mark.parametrize("about", WOKEN)
+@pytest.mark.parametrize("door", ["stripe"], indirect=True)
+async def test_an_event_wakes_whoever_looks_up_what_it_is_about(door: Door, about: str) -> None:
+    """A payment that waits looks up its newest attempt and no other."""
+    provider_id, attempts, woken = WOKEN[about]
+    pledge = await add_pledge(door.edge.app.state.database, door.edge.scope, door.edge.owner_url)
+    door.edge.sql("update payment_attempts set provider_id = 'pi_1' where reference = %s", pledge.attempt.reference)
+    door.edge.sql("update payments set attempts = %s where id = %s", attempts, pledge.payment.id)
+    event = {"id": provider_id, "object": "payment_intent", "metadata": {"reference": pledge.attempt.reference}}
+    body = {"id": f"evt_{uuid4().hex}", "type": "payment_intent.succeeded", "data": {"object": event}}
+    assert (await door.signed(json.dumps(body).encode())).status_code == 200
+    for kind in ("PaymentWorkflow", "InboxWorkflow"):
+        assert door.edge.count("outbox", "workflow_type = %s", kind) == (kind == woken), kind
