@@ -1,4 +1,5 @@
-"""One posting with less around its statements (see sql/ledger_post_one.sql). Nothing stored changes."""
+"""One posting with less around its statements, and a batch that locks first only where it must (see sql/ledger_post_one.sql,
+sql/ledger_move.sql). Nothing stored changes."""
 
 from pathlib import Path
 
@@ -9,4 +10,5 @@ down_revision = "0020"
 
 
 def upgrade() -> None:
-    op.execute((Path(__file__).parent.parent / "sql" / "ledger_post_one.sql").read_text())
+    for script in ("ledger_post_one.sql", "ledger_move.sql"):
+        op.execute((Path(__file__).parent.parent / "sql" / script).read_text())

@@ -22,7 +22,7 @@ from models.chargeback import charge_back
 from models.investment import MONEY_MOVED, get_investment
 from models.milestone_audit import wrong_releases
 from models.provider import ProviderAccount
-from models.reconciliation import ledger_side, rows_side, unmatched_payments, wrong_counters
+from models.reconciliation import begin, ledger_side, rows_side, unmatched_payments, wrong_counters
 from models.refund_reconciliation import wrong_credits
 from models.settlement import get_settlement
 from tests.activities.test_bulk_settlements import retry
@@ -111,7 +111,7 @@ async def _told_apart(auditor: Database, scope: Scope, provider_id: str) -> None
     """To the provider the payment is captured and not refunded: so it is to the rows, and so to the books."""
     account = ProviderAccount.model_construct(tenant_id=scope.tenant_id, mode=str(scope.mode), provider="stripe")
     async with auditor.transaction() as tx:
-        rows, books = await rows_side(tx, account), await ledger_side(tx, account)
+        rows, books = await rows_side(tx, account, await begin(tx)), await ledger_side(tx, account)
         assert [each for each in await unmatched_payments(tx) if str(scope.tenant_id) in each] == []
     assert rows.keys() == books.keys()
     for reference, row in rows.items():

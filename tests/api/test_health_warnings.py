@@ -180,6 +180,9 @@ async def test_one_tenants_trouble_is_not_the_others(here: Ward, monkeypatch: py
         return sorted(await found(tx), key=lambda scope: scope != broken.scope)
 
     monkeypatch.setattr(feed_keeper.feed, "at_work", broken_first)
+    # Another test may have bound the logger already.
+    loud = structlog.wrap_logger(structlog.PrintLogger(), wrapper_class=structlog.BoundLogger)
+    monkeypatch.setattr(feed_keeper, "log", loud)
     with structlog.testing.capture_logs() as logs:
         await here.look()
     assert [each["scope"] for each in logs if each["event"] == "feed.tenant_not_kept"] == [str(broken.scope)]

@@ -54,7 +54,7 @@ async def twins(owner_url: str) -> AsyncIterator[tuple[Database, Database]]:
 async def pledge_from_wallet(db: Database, scope: Scope, user_id: str, campaign_id: str, amount: int = TICKET) -> None:
     async with db.transaction(scope) as tx:
         principal = Principal(user_id, Role.INVESTOR, scope)
-        unit = Unit(tx, scope, principal, "campaign.invest", f"key-{user_id}", "req_1", NOW)
+        unit = Unit(tx, scope, principal, "campaign.invest", f"key-{user_id}", "", "req_1", NOW)
         await invest(unit, campaign_id, InvestRequest(amount=amount, currency=NGN, provider="wallet"))
 
 
