@@ -14,7 +14,7 @@ from contracts.base import Scope
 from contracts.ids import workflow_id
 from contracts.milestone import MilestoneInput
 from contracts.visibility import ENTITY
-from domain.campaign import CampaignStatus
+from domain.campaign import HAS_PLAN, CampaignStatus
 from domain.errors import AlreadyDone, Conflict, NotFound
 from domain.milestone import SETTLED, TrancheStatus, VoteChoice
 from domain.milestone_postings import PAYOUT_REASON, proceeds
@@ -130,7 +130,7 @@ class ReleaseView(BaseModel):
 
 async def planned(unit: Unit, campaign: Campaign) -> list[Tranche]:
     """The tranches of a campaign whose row is locked. Raises Conflict `campaign_not_funded` before there are any."""
-    if campaign.status not in (CampaignStatus.FUNDED, CampaignStatus.COMPLETED):
+    if campaign.status not in HAS_PLAN:
         raise Conflict("campaign_not_funded", "The campaign is not funded, or not yet.")
     await milestone.plan_release(unit.tx, unit.scope, campaign, unit.as_of)
     return await milestone.tranches_of(unit.tx, campaign.id)

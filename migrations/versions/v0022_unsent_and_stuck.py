@@ -4,7 +4,7 @@ Until now the monitor read all payments, refunds, campaigns, payouts and effects
 indexes hold what is at work only. None is over a column that changes with each update of a row (`updated_at`, counters):
 those updates would have to touch every index of the table.
 
-Building them holds up writes to one table after the other, for as long as reading it takes. With tables of many millions of
+Building them holds up writes to one table after the other, each until the migration commits. With tables of many millions of
 rows build them before, by the same names and `concurrently`: they are taken as they are.
 """
 
