@@ -1,7 +1,7 @@
 """Payments (intents), their attempts at providers, and refunds."""
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, LiteralString
 
 from sqlalchemy import Column
 from sqlalchemy.dialects.postgresql import JSONB
@@ -181,25 +181,20 @@ async def add_refunded(tx: Tx, refund: Refund, *, counts_for_payment: bool, back
     """Book a succeeded refund on its attempt where it went back the way it came, and on its payment unless the money was
     never the payment's (late money)."""
     if back_through_provider:
-        await tx.execute(
-            "update payment_attempts set refunded_minor = refunded_minor + %s, updated_at = now() where reference = %s",
-            (refund.amount_minor, refund.attempt_reference),
-        )
+        await _count_refunded(tx, "payment_attempts", "reference", refund.attempt_reference, refund.amount_minor)
     if counts_for_payment:
-        await tx.execute(
-            "update payments set refunded_minor = refunded_minor + %s, updated_at = now() where id = %s",
-            (refund.amount_minor, refund.payment_id),
-        )
+        await _count_refunded(tx, "payments", "id", refund.payment_id, refund.amount_minor)
 
 
 async def take_refunded_back(tx: Tx, refund: Refund, *, counted_for_payment: bool) -> None:
     """A refund that `add_refunded` booked, back through its attempt's provider, has not reached its payer after all."""
-    await tx.execute(
-        "update payment_attempts set refunded_minor = refunded_minor - %s, updated_at = now() where reference = %s",
-        (refund.amount_minor, refund.attempt_reference),
-    )
+    await _count_refunded(tx, "payment_attempts", "reference", refund.attempt_reference, -refund.amount_minor)
     if counted_for_payment:
-        await tx.execute(
-            "update payments set refunded_minor = refunded_minor - %s, updated_at = now() where id = %s",
-            (refund.amount_minor, refund.payment_id),
-        )
+        await _count_refunded(tx, "payments", "id", refund.payment_id, -refund.amount_minor)
+
+
+async def _count_refunded(tx: Tx, table: LiteralString, key: LiteralString, row_id: str, minor: int) -> None:
+    await tx.execute(
+        f"update {table} set refunded_minor = refunded_minor + %s, updated_at = now() where {key} = %s",  # noqa: S608
+        (minor, row_id),
+    )

@@ -2,7 +2,6 @@
 say where it went: out of the campaign's escrow, against the provider that lost it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -29,19 +28,9 @@ from tests.activities.test_bulk_settlements import retry
 from tests.activities.test_milestones import DAY, MISSED, Raised, going_back
 from tests.fixtures.distributions import NOW as FUNDED_AT
 from tests.fixtures.pledges import NGN, NOW
-from tests.fixtures.postgres import role_url
 from tests.fixtures.settling import Settling
 
 _S = MilestoneStep
-
-
-@pytest.fixture
-async def auditor(owner_url: str) -> AsyncIterator[Database]:
-    """The audit role's pool, which sees every tenant."""
-    db = Database(role_url(owner_url, "chama_audit"), name="audit", max_size=2)
-    await db.open()
-    yield db
-    await db.close()
 
 
 async def findings(auditor: Database, scope: Scope) -> list[str]:

@@ -1,7 +1,6 @@
 """A run's steps on a real Postgres: what each does, does once, and refuses; and that the auditor sees what is wrong."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import fields
 from datetime import UTC, date, datetime
 
@@ -31,15 +30,6 @@ from tests.fixtures.postgres import role_url
 D, L = DistributionStatus, LineStatus
 Q1 = {"start": date(2027, 1, 1), "end": date(2027, 3, 31)}
 Q0 = {"start": date(2026, 10, 1), "end": date(2026, 12, 31)}
-
-
-@pytest.fixture
-async def auditor(owner_url: str) -> AsyncIterator[Database]:
-    """The audit role's pool, which sees every tenant."""
-    db = Database(role_url(owner_url, "chama_audit"), name="audit", max_size=2)
-    await db.open()
-    yield db
-    await db.close()
 
 
 async def findings(auditor: Database, scope: Scope) -> list[str]:
