@@ -24,9 +24,13 @@ class MailDeferred(Exception):
 
 
 class _Server(aiosmtplib.SMTP):
-    """The library's client, which tells its line when a message is given away, and then waits for longer."""
+    """The library's client, which tells its line how far a message has come, and waits for longer when it is given away."""
 
     line: "MailLine"
+
+    async def rcpt(self, recipient: str, /, **options: Any) -> aiosmtplib.SMTPResponse:
+        self.line.named = True
+        return await super().rcpt(recipient, **options)
 
     async def data(self, message: str | bytes, /, **_: Any) -> aiosmtplib.SMTPResponse:
         self.line.given = True
@@ -43,6 +47,8 @@ class MailLine:
     def __init__(self, host: str, port: int) -> None:
         self._host, self._port = host, port
         self._server: _Server | None = None
+        self.named = False
+        """Whether the server has heard whom the message under way is for: from then on its silence is about this message."""
         self.given = False
         """Whether the message under way was given to the server: from then on only its answer says what became of it."""
 
@@ -64,20 +70,22 @@ class MailLine:
         Raises MailDeferred when the server cannot take this message now, and a retryable ApplicationError `mail_unreachable`
         when it takes none.
         """
-        self.given = False
+        self.named = self.given = False
         try:
             await self._send(email)
         except aiosmtplib.SMTPRecipientsRefused as error:
+            if _is_closing(error):
+                raise _unreachable(error) from None
             return _refused(error.recipients[0].code)
         except (aiosmtplib.SMTPConnectResponseError, aiosmtplib.SMTPHeloError) as error:
             raise _unreachable(error) from None
         except aiosmtplib.SMTPResponseException as error:
-            if error.code == _CLOSING:
+            if _is_closing(error):
                 raise _unreachable(error) from None
             return _refused(error.code)
         except (aiosmtplib.SMTPException, OSError) as error:
             self._hang_up()
-            if self.given or isinstance(error, aiosmtplib.SMTPNotSupported):
+            if self.named or isinstance(error, aiosmtplib.SMTPNotSupported):
                 raise MailDeferred(type(error).__name__) from None
             raise _unreachable(error) from None
         return None
@@ -87,13 +95,14 @@ class MailLine:
             try:
                 await self._server.send_message(email)
                 return
-            except aiosmtplib.SMTPResponseException as error:
-                if error.code != _CLOSING:
+            except (aiosmtplib.SMTPResponseException, aiosmtplib.SMTPRecipientsRefused) as error:
+                if not _is_closing(error):
                     raise
             except (aiosmtplib.SMTPServerDisconnected, ConnectionError):
                 if self.given:
                     raise
             self._hang_up()
+        self.named = False
         self._server = _Server(hostname=self._host, port=self._port, timeout=ANSWER_SECONDS, start_tls=False)
         self._server.line = self
         await self._server.connect()
@@ -103,6 +112,15 @@ class MailLine:
         if self._server is not None:
             self._server.close()
             self._server = None
+
+
+def _is_closing(error: aiosmtplib.SMTPException) -> bool:
+    code = (
+        error.recipients[0].code
+        if isinstance(error, aiosmtplib.SMTPRecipientsRefused)
+        else getattr(error, "code", None)
+    )
+    return code == _CLOSING
 
 
 def _refused(code: int) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -56,8 +57,14 @@ AT_ONCE_SECONDS: Final = 2.0
 RENEWED_SECONDS: Final = LEASE.total_seconds() / 3
 _LATER_AT_MOST: Final = timedelta(minutes=5)
 """Between two tries, for more messages may be queued meanwhile."""
+_LATER_AT_LEAST: Final = timedelta(seconds=10)
+"""Before messages that others have in hand are asked about again: nearly always these have them sent by then."""
+ENDING_MOST: Final = 50
+"""Lines that nobody waits for any more, in this process: a server that leaves so many unanswered gets no more of them now."""
+_LOOK_SECONDS: Final = 12.0
+"""A little longer than a server that does not answer is waited for."""
 _ending: Final[set[asyncio.Task[int]]] = set()
-"""Lines that nobody waits for any more."""
+"""Those lines."""
 _TEMPLATES: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     undefined=StrictUndefined,
@@ -75,11 +82,43 @@ class _Part:
     waiting: list[Notification]
 
 
+class Pause:
+    """A mail server that takes nothing is asked by one at a time, and the others are told to come ever later.
+
+    Thousands of processes may have something to send by then, and each try holds one of the places that money steps need.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._until = 0.0
+
+    def check(self, *, may_look: bool) -> None:
+        """Pass when the server takes messages, and now and then for one who `may_look` whether it does again. Raises a
+        retryable ApplicationError `mail_unreachable` for the others, and while too many lines wait for their answers."""
+        now = time.monotonic()
+        if self._since is not None and now >= self._until and may_look:
+            self._until = now + _LOOK_SECONDS
+        elif self._since is not None or len(_ending) >= ENDING_MOST:
+            down = min(max(now - (self._since or now), 5), _LATER_AT_MOST.total_seconds())
+            delay = timedelta(seconds=random.uniform(0.5, 1) * down)  # noqa: S311  no secret
+            raise ApplicationError("the mail server has a rest", type="mail_unreachable", next_retry_delay=delay)
+
+    def begin(self) -> None:
+        """It took nothing: the next look is a tenth of the time ahead that this has been so."""
+        now = time.monotonic()
+        self._since = self._since or now
+        self._until = now + min(max((now - self._since) / 10, 1), 30)
+
+    def end(self) -> None:
+        """It takes messages."""
+        self._since = None
+
+
 class NotificationActivities:
     """Sends what the money steps queued, by SMTP."""
 
     def __init__(self, db: Database, settings: Settings) -> None:
-        self._db, self._settings = db, settings
+        self._db, self._settings, self._pause = db, settings, Pause()
 
     @activity.defn
     async def send_notifications(self, task: NotificationTask) -> int:
@@ -95,7 +134,7 @@ class NotificationActivities:
                 return 0
             sent, left = await self._send_all(task.scope, task.subject_id)
             if left is not None:
-                pause = min(left.pause, _LATER_AT_MOST)
+                pause = min(max(left.pause, timedelta() if left.put_off else _LATER_AT_LEAST), _LATER_AT_MOST)
                 kind = "mail_deferred" if left.put_off else "mail_under_way"
                 raise ApplicationError("some are left", type=kind, next_retry_delay=pause)
             return sent
@@ -107,7 +146,7 @@ class NotificationActivities:
         """
         try:
             async with asyncio.timeout(AT_ONCE_SECONDS):
-                _, left = await self._send_all(scope, subject_id)
+                _, left = await self._send_all(scope, subject_id, may_look=False)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a message, it must not hold up the money
             log.info("notifications.later", subject_id=subject_id, reason=type(error).__name__)
             return False
@@ -128,10 +167,11 @@ class NotificationActivities:
                     input=NotificationTask(scope=task.scope, subject_id=task.subject_id),
                 )  # fmt: skip
 
-    async def _send_all(self, scope: Scope, subject_id: str) -> tuple[int, Unsent | None]:
+    async def _send_all(self, scope: Scope, subject_id: str, *, may_look: bool = True) -> tuple[int, Unsent | None]:
         """Send until none may be tried now, or for as long as one try has; how many those were, and what is left."""
         sent, until = 0, time.monotonic() + TRY_SECONDS
         while True:
+            self._pause.check(may_look=may_look)
             async with self._db.transaction(scope) as tx:
                 waiting = await claim_queued(tx, subject_id, BATCH)
                 people = {each.id: each for each in await users_of(tx, [each.user_id for each in waiting])}
@@ -163,7 +203,11 @@ class NotificationActivities:
         ended = [task for task in tasks if task.done()]
         failures = [error for task in ended if (error := task.exception())]
         if failures:
+            if any(isinstance(error, ApplicationError) for error in failures):
+                self._pause.begin()
             raise failures[0]
+        if ended:
+            self._pause.end()
         return sum(task.result() for task in ended)
 
     async def _send_some(self, scope: Scope, part: _Part, people: Mapping[str, User]) -> int:

@@ -5,7 +5,7 @@ indexes hold what is at work only. None is over a column that changes with each 
 those updates would have to touch every index of the table.
 
 Building them holds up writes to one table after the other, each until the migration commits. With tables of many millions of
-rows build them before, by the same names and `concurrently`: they are taken as they are.
+rows build them before, by the same names and `concurrently`: they are taken as they are, so see that each is valid.
 """
 
 from alembic import op
@@ -22,9 +22,9 @@ create index if not exists effects_open on effects (tenant_id, mode, claimed_at)
 
 
 def upgrade() -> None:
-    op.execute(COLUMN)
     for table in ("payments", "refunds", "campaigns"):
         op.execute(DUE.format(table))
     for table in ("payments", "refunds", "campaigns", "payouts"):
         op.execute(BLOCKED.format(table))
     op.execute(OPEN)
+    op.execute(COLUMN)  # last, as money steps come to their messages last: neither waits for the other in a circle

@@ -1,11 +1,11 @@
 """Telling people with the step that moved their money: at once or later, and never at the money's cost."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes, policy
 from email.message import EmailMessage
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +20,7 @@ from infra.database import Database, fetch_one
 from infra.settings import Settings
 from models.notification import LEASE, TRIES, Notification, claim_queued, notify, put_off
 from models.user import User
+from tests.fixtures.mail import Exchange, mail_server
 from tests.fixtures.pledges import add_user
 from tests.fixtures.postgres import free_port
 from workflows import options
@@ -48,29 +49,6 @@ async def status(database: Database, scope: Scope) -> str:
 async def told(database: Database, scope: Scope, port: int) -> bool:
     subject = NotificationActivities(database, Settings(smtp_port=port))
     return bool(await ActivityEnvironment().run(subject.send_at_once, scope, "pay_1"))
-
-
-@asynccontextmanager
-async def mail_server(*answers: bytes, heard: list[bytes] | None = None) -> AsyncIterator[int]:
-    """Greets, answers each command (a message is one) with the next of `answers`, then only listens; `heard` keeps it all."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        lines = [] if heard is None else heard
-        writer.write(b"220 ready\r\n")
-        ends = b"\r\n"
-        for answer in answers:
-            lines.append(await reader.readuntil(ends))
-            writer.write(answer)
-            ends = b"\r\n.\r\n" if answer.startswith(b"354") else b"\r\n"
-        while line := await reader.readline():
-            lines.append(line)
-            if line == b"QUIT\r\n":
-                break
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
 
 
 async def test_a_dead_mail_server_leaves_the_message_to_the_step_that_waits(
@@ -204,50 +182,10 @@ async def test_a_server_that_is_gone_after_it_took_the_message_has_taken_it(
     assert await status(database, scope) == "sent"
 
 
-class Exchange:
-    """A mail server that closes each connection after so many messages, with or without a word; `puts_off` is a recipient it
-    does not take now (452), `breaks_on` one whose message makes it hang up."""
-
-    def __init__(
-        self, most: int, *, politely: bool, answers_after: float = 0, puts_off: str = "-", breaks_on: str = "-"
-    ) -> None:
-        self.connections, self.taken, self.most, self.politely = 0, list[str](), most, politely
-        self.answers_after, self.puts_off, self.breaks_on = answers_after, puts_off, breaks_on
-
-    @asynccontextmanager
-    async def open(self, port: int = 0) -> AsyncIterator[int]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", port)
-        yield server.sockets[0].getsockname()[1]
-        server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        writer.write(b"220 ready\r\n")
-        messages = 0
-        while line := await reader.readline():
-            answer = b"250 ok\r\n"
-            if line.startswith(b"MAIL") and messages == self.most:
-                if self.politely:
-                    writer.write(b"421 enough\r\n")
-                break
-            if line.startswith(b"RCPT") and self.puts_off.encode() in line:
-                answer = b"452 mailbox full\r\n"
-            if line == b"DATA\r\n":
-                writer.write(b"354 go on\r\n")
-                raw = await reader.readuntil(b"\r\n.\r\n")
-                if self.breaks_on in str(message_from_bytes(raw)["To"]):
-                    break
-                self.taken.append(str(message_from_bytes(raw)["Message-ID"]))
-                messages += 1
-                await asyncio.sleep(self.answers_after)
-            writer.write(answer)
-            if line == b"QUIT\r\n":
-                break
-        writer.close()
-
-
-@pytest.mark.parametrize("politely", [True, False])
-async def test_many_messages_share_few_lines(database: Database, owner_url: str, scope: Scope, politely: bool) -> None:
+@pytest.mark.parametrize(("politely", "ends_at"), [(True, b"MAIL"), (False, b"MAIL"), (True, b"RCPT")])
+async def test_many_messages_share_few_lines(
+    database: Database, owner_url: str, scope: Scope, politely: bool, ends_at: bytes
+) -> None:
     """Two lines carry twenty messages; a server that closes one after eight is called again, and each is sent once."""
     people = [add_user(owner_url, scope) for _ in range(20)]
     async with database.transaction(scope) as tx:
@@ -255,7 +193,7 @@ async def test_many_messages_share_few_lines(database: Database, owner_url: str,
             await notify(
                 tx, scope, subject_id="pay_1", user_id=who, template="receipt", params=PARAMS, as_of=NOW, once=who
             )
-    exchange = Exchange(8, politely=politely)
+    exchange = Exchange(8, politely=politely, ends_at=ends_at)
     async with exchange.open() as port:
         assert await told(database, scope, port)
     assert exchange.connections == 4
@@ -264,7 +202,12 @@ async def test_many_messages_share_few_lines(database: Database, owner_url: str,
 
 @pytest.mark.parametrize(
     ("trouble", "code"),
-    [("puts_off", "smtp_452"), ("breaks_on", "SMTPServerDisconnected"), ("unwritable", "InvalidMoney")],
+    [
+        ("puts_off", "smtp_452"),
+        ("hangs_up_on", "SMTPServerDisconnected"),
+        ("breaks_on", "SMTPServerDisconnected"),
+        ("unwritable", "InvalidMoney"),
+    ],
 )
 async def test_one_message_holds_up_no_other(
     database: Database, owner_url: str, scope: Scope, trouble: str, code: str
@@ -306,6 +249,38 @@ async def test_one_message_holds_up_no_other(
         await ActivityEnvironment().run(subject.send_notifications, NotificationTask(scope=scope, subject_id="pay_1"))
     assert await seen() == [("failed", code, TRIES, None), sent, sent]
     assert len(exchange.taken) == 2
+
+
+async def test_a_server_that_takes_nothing_is_asked_by_one_at_a_time(
+    database: Database, owner_url: str, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each try holds a place that money steps need; who does not look is told when to come again, ever later."""
+    later = 0.0
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + later)
+    monkeypatch.setattr("activities.notifications.time", clock)
+    await queued(database, owner_url, scope)
+    exchange = Exchange(0, politely=True)
+
+    async def refused() -> float:
+        with pytest.raises(ApplicationError) as error:
+            await ActivityEnvironment().run(subject.send_notifications, task)
+        assert error.value.type == "mail_unreachable"
+        return error.value.next_retry_delay.total_seconds() if error.value.next_retry_delay else 0
+
+    async with exchange.open() as port:
+        subject, task = (
+            NotificationActivities(database, Settings(smtp_port=port)),
+            NotificationTask(scope=scope, subject_id="pay_1"),
+        )
+        assert await refused() == 0 and exchange.connections == 1
+        assert 2 < await refused() <= 5 and exchange.connections == 1
+        later = 1_000
+        assert not await subject.send_at_once(scope, "pay_1") and exchange.connections == 1, "money does not look"
+        delays = await asyncio.gather(*(refused() for _ in range(5)))
+        assert exchange.connections == 2 and sorted(delays)[0] == 0 and 150 < sorted(delays)[1] <= max(delays) <= 300
+        exchange.most, later = 8, 2_000
+        assert await ActivityEnvironment().run(subject.send_notifications, task) == 1
+        assert await subject.send_at_once(scope, "pay_1")
 
 
 async def test_a_message_is_put_off_ever_longer(database: Database, owner_url: str, scope: Scope) -> None:

@@ -19,7 +19,8 @@ from infra.delivery import deliver
 from infra.settings import Settings
 from models import outbox
 from models.notification import notify
-from tests.activities.test_notifications import PARAMS, Exchange
+from tests.activities.test_notifications import PARAMS
+from tests.fixtures.mail import Exchange
 from tests.fixtures.pledges import add_user
 from tests.fixtures.postgres import free_port
 from tests.safety.test_continuing import Counters
