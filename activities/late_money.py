@@ -43,12 +43,13 @@ async def integrity_failure(book: Book, answer: RailAnswer) -> None:
     Taken in another currency, or in an amount nobody tells, it cannot be booked at all: the payment fails, and a person
     gives it back at the provider and closes the case.
     """
-    reported = (answer.amount_minor, answer.currency)
-    over = book.attempt.status is _A.INTEGRITY_FAILURE and book.payment.status is not _P.IN_REVIEW
-    if over and (book.attempt.reported_minor, book.attempt.reported_currency) == reported:
-        return  # told again
     taken = answer.fact is PaymentFact.CAPTURED
     bookable = bool(answer.amount_minor) and (answer.currency or "").upper() == book.attempt.currency
+    reported = (answer.amount_minor, answer.currency)
+    over = book.attempt.status is _A.INTEGRITY_FAILURE and book.payment.status is not _P.IN_REVIEW
+    told = (book.attempt.reported_minor, book.attempt.reported_currency) == reported
+    if over and told and not (taken and bookable):  # what can be booked, and was only held when it was told, is
+        return
     detail: dict[str, Any] = {
         "asked_minor": book.attempt.amount_minor,
         "asked_currency": book.attempt.currency,

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from activities.attempts import add_attempt, order_for, resolve_start
-from activities.book import Book, open_book, unknown_attempt
+from activities.book import Book, open_book, send, unknown_attempt
 from activities.effects import Effect, Effects, Settled
 from activities.gateways.protocols import (
     PaymentFact,
@@ -24,6 +24,8 @@ from activities.payment_progress import progress_of
 from activities.rails import Rails
 from contracts.base import Message, Scope
 from contracts.ids import attempt_key, provider_key
+from contracts.inbox import INBOX, InboxInput
+from contracts.outbox import OutboxKind
 from contracts.payment import PaymentProgress, Ruling, RulingOutcome
 from domain.errors import NotFound
 from domain.money import Money
@@ -32,7 +34,7 @@ from infra.database import Database, Tx
 from models.case import open_case, resolve_case
 from models.effect import Claim, was_sent
 from models.payment import Payment, PaymentAttempt, current_attempt, get_attempt, get_payment
-from models.webhook import newest_waiting, settle_events_of
+from models.webhook import newest_waiting, others_wait, settle_events_of
 
 _P, _A = PaymentStatus, AttemptStatus
 _VOIDS: Final = ("void", "late_void")
@@ -111,6 +113,11 @@ class PaymentSteps:
             book = await self._reopen(tx, subject)
             await apply_fact(book, answer)
             await settle_events_of(tx, subject.attempt.reference, book.attempt.provider_id, newest)
+            if await others_wait(tx, subject.attempt.reference, book.attempt.provider_id):
+                await send(
+                    tx, scope, OutboxKind.SIGNAL_WITH_START, "inbox", INBOX,
+                    workflow="InboxWorkflow", input=InboxInput(scope=scope), signal="event_received",
+                )  # fmt: skip
             return await progress_of(book)
 
     async def capture(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:

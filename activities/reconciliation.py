@@ -8,6 +8,7 @@ a call under way is counted as in flight, not as a finding; it must settle by it
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from activities.gateways.protocols import PaymentRail, RefundFact
 from activities.gateways.registry import PAYOUT_RAILS
@@ -131,13 +132,17 @@ async def _refunded(rail: PaymentRail, since: datetime) -> defaultdict[str, int]
     return refunded
 
 
+_UNKNOWN: Final = Side(0, 0)
+
+
 def _by_reference(payments: list[_Listed], ours: dict[str, Side]) -> dict[str, Side]:
-    """All that the provider took and gave back under each reference. A second payment under one of ours counts, until it has
-    gone back in full: then it is over."""
+    """All that the provider took and gave back under each reference. What is not in our books (a second payment under one of
+    ours, money in another currency) counts until it has gone back in full: then it is over."""
     sides: dict[str, Side] = {}
     for each in payments:
-        known = ours[each.name].provider_id if each.name in ours else None
-        if known not in (None, each.provider_id) and each.captured == each.refunded:
+        row = ours.get(each.name, _UNKNOWN)
+        second = row.provider_id not in (None, each.provider_id)
+        if (second or row.unbooked) and each.captured == each.refunded:
             continue
         so_far = sides.get(each.name, Side(0, 0))
         sides[each.name] = Side(so_far.captured + each.captured, so_far.refunded + each.refunded)

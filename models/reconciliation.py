@@ -14,22 +14,26 @@ from models.provider import ProviderAccount
 @dataclass(frozen=True)
 class Side:
     """One reference's money as one party sees it, in minor units. `in_flight`: a call about it has no answer yet, or it moved
-    while the provider was asked."""
+    while the provider was asked. `unbooked`: something else was taken than was asked, and nothing of it is in our books."""
 
     captured: int
     refunded: int
     in_flight: bool = False
     provider_id: str | None = None
+    unbooked: bool = False
 
 
 # An effect's row may stay open although a look-up told long ago, and an attempt that its rail could not stop stays pending
-# after its payment: neither is a call under way. What was written since the list was begun may be younger than its page.
+# after its payment: neither is a call under way. But a range of calls writes its effects down before the attempts they are
+# about. What was written since the list was begun may be younger than its page.
 _ROWS = """
 select a.reference, a.provider_id, a.captured_minor, a.refunded_minor,
+    a.status = 'integrity_failure' and a.captured_minor = 0 as unbooked,
     a.status in ('started', 'unknown')
     or (a.status in ('pending', 'requires_action') and p.status not in ('succeeded', 'failed', 'canceled', 'expired'))
     or (a.status = 'authorized' and exists (
-        select from effects f where (f.tenant_id, f.mode) = (a.tenant_id, a.mode) and f.status = 'claimed'
+        select from effects f where (f.tenant_id, f.mode) = (a.tenant_id, a.mode)
+           and (f.status = 'claimed' or (f.status in ('unknown', 'done') and f.settled_at > a.updated_at))
            and f.key in ('attempt/' || a.reference || '/capture', 'attempt/' || a.reference || '/void',
                          'attempt/' || a.reference || '/late_void')))
     or exists (select from refunds r where (r.tenant_id, r.mode, r.attempt_reference) = (a.tenant_id, a.mode, a.reference)
@@ -104,7 +108,9 @@ async def rows_side(tx: Tx, account: ProviderAccount, begun: datetime) -> dict[s
     """Our rows about one provider account, by attempt reference. `begun`: see `begin`."""
     found = await (await tx.execute(_ROWS, _of(account) | {"begun": begun})).fetchall()
     return {
-        row["reference"]: Side(row["captured_minor"], row["refunded_minor"], row["in_flight"], row["provider_id"])
+        row["reference"]: Side(
+            row["captured_minor"], row["refunded_minor"], row["in_flight"], row["provider_id"], row["unbooked"]
+        )
         for row in found
     }
 

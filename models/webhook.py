@@ -120,3 +120,14 @@ async def settle_events_of(tx: Tx, reference: str, provider_id: str | None, newe
                  and (provider_id = %s) is not false""",
             (reference, newest, provider_id),
         )
+
+
+async def others_wait(tx: Tx, reference: str, provider_id: str | None) -> bool:
+    """Whether events wait that name an attempt's reference, and are about another payment of the provider's."""
+    row = await fetch_one(
+        tx,
+        """select 1 from webhook_inbox
+            where reference = %s and provider_id <> %s and status in ('received', 'orphaned') limit 1""",
+        (reference, provider_id),
+    )
+    return row is not None

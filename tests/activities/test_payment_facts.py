@@ -78,6 +78,19 @@ async def test_another_amount_is_never_booked_as_the_payment(
     assert await posted(database, scope, f"escrow:{pledge.campaign.id}:NGN") == 0
 
 
+async def test_another_amount_that_was_held_after_the_end_goes_back_when_it_is_taken(
+    database: Database, scope: Scope, owner_url: str
+) -> None:
+    """The hold was told before, and nothing could be booked then: the capture is not the same thing told again."""
+    pledge = await add_pledge(database, scope, owner_url, status=PaymentStatus.CANCELED)
+    held = RailAnswer(fact=PaymentFact.AUTHORIZED, provider_id="pi_1", amount_minor=TICKET - 1, currency=NGN)
+    for answer in (held, held, captured(TICKET - 1), captured(TICKET - 1)):
+        await tell(database, scope, pledge, answer)
+    status, _, cases, refunds = await seen(database, scope, pledge)
+    assert (status, cases, refunds) == ("canceled", ["amount_mismatch"], ["amount_mismatch"])
+    assert await posted(database, scope, "suspense:NGN") == TICKET - 1
+
+
 @pytest.mark.parametrize("ended", [PaymentStatus.CANCELED, PaymentStatus.EXPIRED, PaymentStatus.FAILED])
 async def test_money_after_the_end_is_a_case_and_goes_back(
     database: Database, scope: Scope, owner_url: str, ended: PaymentStatus

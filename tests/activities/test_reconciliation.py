@@ -102,3 +102,13 @@ async def test_a_second_payment_that_went_back_is_over(one: Settling) -> None:
         assert len((await audited(one, lists)).findings) == findings
     lists.refunds = [given_back(one.provider_id(0), 10_000)]
     assert len((await audited(one, lists)).findings) == 1, "ours went back, and the second did not"
+
+
+async def test_what_could_not_be_booked_is_over_when_it_went_back(one: Settling) -> None:
+    """Taken in another currency: nothing of it is in our books, and an operator gives it back at the provider."""
+    reference = one.provider_id(0).removeprefix("pi-")
+    one.sql("update payment_attempts set status = 'integrity_failure' where reference = %s", reference)
+    lists = Lists([listed(one, 10_000)])
+    for amount, findings in ((4_000, 1), (10_000, 0)):
+        lists.refunds = [given_back(one.provider_id(0), amount)]
+        assert len((await audited(one, lists)).findings) == findings

@@ -104,4 +104,6 @@ async def test_a_look_up_answers_nothing_about_a_second_payment(
     await PaymentSteps(database, rail, Effects(database)).check(scope, pledge.payment.id, NOW)
     async with database.transaction(scope) as tx:
         row = await fetch_one(tx, "select array_agg(event_id) as ids from webhook_inbox where status = 'received'", ())
+        woken = await (await tx.execute("select workflow_type, signal_name from outbox", ())).fetchall()
     assert row is not None and row["ids"] == ["evt_2"]
+    assert [tuple(each.values()) for each in woken][-1] == ("InboxWorkflow", "event_received"), "who asks about it"

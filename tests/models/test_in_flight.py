@@ -9,11 +9,16 @@ from infra.database import Database
 from models.payout_reconciliation import sent_side
 from models.provider import ProviderAccount
 from models.reconciliation import rows_side
+from tests.fixtures.postgres import as_owner
 from tests.models.test_stuck_rows import Planter
 
 HOUR = timedelta(hours=1)
 BEGUN = datetime.now(UTC) + HOUR
 """When the provider's list was begun: nothing here is younger, where it is not said."""
+
+
+def scope_of(scope: Scope) -> tuple[str, str]:
+    return str(scope.tenant_id), str(scope.mode)
 
 
 def account(scope: Scope, provider: str = "stripe") -> ProviderAccount:
@@ -50,6 +55,28 @@ async def test_only_a_call_under_way_excuses(
     async with database.transaction(scope) as tx:
         side = (await rows_side(tx, account(scope), BEGUN))[reference]
     assert side.in_flight is excused
+
+
+@pytest.mark.parametrize("effect", ["unknown", "done"])
+async def test_an_effect_excuses_until_its_attempt_is_written_down(
+    database: Database, scope: Scope, owner_url: str, effect: str
+) -> None:
+    """A range of calls records what came of all of them before it goes on with each payment."""
+    plant = Planter(owner_url, scope)
+    reference = f"ref-{plant.payment('authorized', status='requires_capture')}"
+    plant.effect(f"attempt/{reference}/capture", effect, HOUR, "capture")
+    for settled, excused in (("+", True), ("-", False)):
+        with as_owner(owner_url) as owner:
+            owner.execute(
+                "select set_config('app.tenant', %s, true), set_config('app.mode', %s, true)", scope_of(scope)
+            )
+            owner.execute(
+                f"update effects set settled_at = (select updated_at {settled} interval '1 second' "
+                "from payment_attempts where reference = %s) where key = %s",
+                (reference, f"attempt/{reference}/capture"),
+            )
+        async with database.transaction(scope) as tx:
+            assert (await rows_side(tx, account(scope), BEGUN))[reference].in_flight is excused
 
 
 @pytest.mark.parametrize(("status", "excused"), [("requested", True), ("unknown", True), ("failed", False)])
