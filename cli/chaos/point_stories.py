@@ -24,7 +24,7 @@ _HELD, _PAGE = 200_000, 150_000
 _PROFIT = 70_000
 _LOST_CALL_SECONDS: Final = 20
 """Longer than any call, and than the lease of an exclusive effect: whoever made it is dead or has been answered."""
-_BUSINESS_TRIES: Final = 8
+_BUSINESS_TRIES: Final = 20
 _BUSY_TIMES: Final = 3
 """One for the first step, one for its repetition after a strike, one for the step that follows."""
 
