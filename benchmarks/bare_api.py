@@ -21,7 +21,7 @@ _ROW = "select id, email, name, role, kyc_level, country, created_at from users 
 _PAGE = """
 select '[' || coalesce(string_agg(row_to_json(p)::text, ','), '') || ']' as page from (
     select id, campaign_id, investor_id, payment_id, provider,
-           json_build_object('amount', amount_minor, 'currency', currency) as amount, status, null as next_action,
+           json_build_object('amount', amount_minor, 'currency', currency) as amount, status, refund_to, null as next_action,
            null as blocked_reason, null as next_action_at,
            'investment/' || tenant_id || '/' || mode || '/' || id as workflow_id, created_at, null as timeline
       from investments where investor_id = %s order by created_at desc, id desc limit 50) p
