@@ -18,6 +18,7 @@ from infra.database import Tx
 from models import notification, timeline
 from models.base import move
 from models.campaign import Campaign, get_campaign, reach_goal
+from models.case import open_case
 from models.investment import Investment, get_investment, move_investment
 from models.outbox import enqueue
 from models.payment import Payment, PaymentAttempt, change_attempt
@@ -105,6 +106,13 @@ class Book:
         if self.investment is not None:
             whose.append(self.investment.id)
         await timeline.record(self.tx, self.scope, whose, event, self.as_of, detail)
+
+    async def open_case(self, kind: str, subject_id: str = "", *, again: bool = False, **detail: Any) -> None:
+        """Put something before an admin: about the attempt, or `subject_id`. `again` as in `models.case.open_case`."""
+        await open_case(
+            self.tx, self.scope, kind=kind, subject_id=subject_id or self.attempt.reference, detail=detail,
+            as_of=self.as_of, again=again,
+        )  # fmt: skip
 
     async def notify(self, template: str, *, once: str = "") -> None:
         """Queue a message to the payer, in this transaction."""

@@ -15,7 +15,7 @@ from domain.money import Money
 from domain.payment import PAYMENT, WALLET, AttemptStatus, PaymentStatus, RefundStatus
 from models import ledger
 from models.base import insert
-from models.case import UNBOOKED, UNEXPECTED_MONEY, open_case, resolve_about
+from models.case import UNBOOKED, UNEXPECTED_MONEY, resolve_about
 from models.payment import Refund
 
 _A, _P = AttemptStatus, PaymentStatus
@@ -96,10 +96,7 @@ async def close_cases(book: Book, resolution: str) -> None:
 
 
 async def _open(book: Book, kind: str, detail: dict[str, Any]) -> None:
-    await open_case(
-        book.tx, book.scope, kind=kind, subject_id=book.attempt.reference, detail=detail, as_of=book.as_of,
-        again=UNBOOKED in detail,
-    )  # fmt: skip
+    await book.open_case(kind, again=UNBOOKED in detail, **detail)
     await book.story(f"case_{kind}", **detail)
 
 

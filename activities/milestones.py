@@ -4,7 +4,6 @@ Each reads the rows under lock and does nothing twice: what a row says is done i
 A range is returned in short transactions of `LINES_AT_ONCE` lines, so a worker that dies leaves at most one of them undone.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -21,8 +20,8 @@ from contracts.inbox import NotificationTask
 from contracts.milestone import MilestoneInput, MilestoneProgress, MilestoneStep, ReturnRange
 from contracts.outbox import OutboxKind
 from domain.accounts import Posting, escrow
-from domain.allocation import split
 from domain.campaign import HAS_PLAN, CampaignStatus
+from domain.chargeback import Part, divide, pledge_charged_back
 from domain.days import is_over_at
 from domain.errors import NotFound
 from domain.milestone import (
@@ -42,7 +41,7 @@ from domain.money import Money
 from infra.database import Database, Tx
 from models import ledger, milestone, milestone_vote
 from models.campaign import Campaign, get_campaign
-from models.chargeback import Part, chargeback_posting, parts_of
+from models.chargeback import parts_of
 from models.clock import business_date, business_now
 from models.milestone import Tranche, move_tranche
 from models.milestone_vote import MilestoneHolder, MilestoneVote
@@ -93,7 +92,7 @@ class MilestoneActivities:
             if lines:
                 await milestone_vote.credit_lines(tx, vote.id, [each.line_no for each in lines], task.as_of)
                 parts = await parts_of(tx, campaign.id, [each.holder_id for each in lines])
-                owed = [_Owed(each, *_divided(each, parts[each.holder_id])) for each in lines]
+                owed = [_Owed(each, *divide(each.share_minor, parts[each.holder_id])) for each in lines]
                 told = {"campaign": campaign.title, "currency": campaign.currency}
                 messages = [
                     (each.line.holder_id, each.line.holder_id, {**told, "amount_minor": each.minor})
@@ -263,24 +262,15 @@ class _Owed:
     lost: list[tuple[Part, int]]
 
 
-def _divided(line: MilestoneHolder, parts: Sequence[Part]) -> tuple[int, list[tuple[Part, int]]]:
-    """What of a line is its holder's, and what was of pledges that were charged back, up to this moment."""
-    if not any(each.charged_back for each in parts):
-        return line.share_minor, []
-    shares = split(line.share_minor, {each.investment_id: each.amount_minor for each in parts})
-    lost = [(each, shares[each.investment_id]) for each in parts if each.charged_back and shares[each.investment_id]]
-    return line.share_minor - sum(minor for _, minor in lost), lost
-
-
 def _postings(campaign: Campaign, vote: MilestoneVote, owed: _Owed, as_of: datetime) -> list[Posting]:
     line = owed.line
     postings = [
-        chargeback_posting(
+        pledge_charged_back(
             f"return/{vote.id}/{line.line_no}/{each.investment_id}",
-            escrow(campaign.id, campaign.currency),
-            each.provider,
-            Money(minor, campaign.currency),
-            as_of,
+            source=escrow(campaign.id, campaign.currency),
+            provider=each.provider,
+            amount=Money(minor, campaign.currency),
+            as_of=as_of,
         )
         for each, minor in owed.lost
     ]

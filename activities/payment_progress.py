@@ -16,7 +16,7 @@ from domain.payment import (
     next_late_look,
     next_step,
 )
-from models.case import open_case, resolve_case
+from models.case import resolve_case
 from models.payment import change_payment
 
 
@@ -44,7 +44,7 @@ async def progress_of(book: Book) -> PaymentProgress:
             at = min(at, payment.expires_at)
         if unknown and checks > GIVE_UP_CHECKS:
             blocked = "unknown_outcome"
-            await _ask_a_person(book, checks)
+            await book.open_case("unknown_outcome", payment_id=payment.id, checks=checks)
     if payment.blocked_reason is not None and blocked is None:
         await resolve_case(
             tx,
@@ -62,18 +62,6 @@ async def _write_down(book: Book, at: datetime | None, blocked: str | None, chec
     payment = book.payment
     if (payment.next_action_at, payment.blocked_reason, payment.checks) != (at, blocked, checks):
         await change_payment(book.tx, payment.id, next_action_at=at, blocked_reason=blocked, checks=checks)
-
-
-async def _ask_a_person(book: Book, checks: int) -> None:
-    detail: dict[str, object] = {"payment_id": book.payment.id, "checks": checks}
-    await open_case(
-        book.tx,
-        book.scope,
-        kind="unknown_outcome",
-        subject_id=book.attempt.reference,
-        detail=detail,
-        as_of=book.as_of,
-    )
 
 
 async def _stop_looking(book: Book) -> None:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Final
 
 from activities.attempts import add_attempt, order_for, resolve_start
-from activities.book import Book, open_book, send, unknown_attempt
+from activities.book import Book, open_book, unknown_attempt
 from activities.effects import Effect, Effects, Settled
 from activities.gateways.protocols import (
     PaymentFact,
@@ -25,13 +25,12 @@ from activities.rails import Rails
 from contracts.base import Message, Scope
 from contracts.ids import attempt_key, provider_key
 from contracts.inbox import INBOX, InboxInput
-from contracts.outbox import OutboxKind
 from contracts.payment import PaymentProgress, Ruling, RulingOutcome
 from domain.errors import NotFound
 from domain.money import Money
 from domain.payment import AWAITS_PROVIDER, PAYMENT, AttemptStatus, PaymentStatus
 from infra.database import Database, Tx
-from models.case import open_case, resolve_case
+from models.case import resolve_case
 from models.effect import Claim, was_sent
 from models.payment import Payment, PaymentAttempt, current_attempt, get_attempt, get_payment
 from models.webhook import newest_waiting, others_wait, settle_events_of
@@ -113,11 +112,8 @@ class PaymentSteps:
             book = await self._reopen(tx, subject)
             await apply_fact(book, answer)
             await settle_events_of(tx, subject.attempt.reference, book.attempt.provider_id, newest)
-            if await others_wait(tx, subject.attempt.reference, book.attempt.provider_id):
-                await send(
-                    tx, scope, OutboxKind.SIGNAL_WITH_START, "inbox", INBOX,
-                    workflow="InboxWorkflow", input=InboxInput(scope=scope), signal="event_received",
-                )  # fmt: skip
+            if newest and await others_wait(tx, subject.attempt.reference, book.attempt.provider_id):
+                await book.start("inbox", "InboxWorkflow", INBOX, InboxInput(scope=scope), wake="event_received")
             return await progress_of(book)
 
     async def capture(self, scope: Scope, payment_id: str, as_of: datetime, *, notices: str = "") -> PaymentProgress:
@@ -265,16 +261,7 @@ class PaymentSteps:
         elif operation == "start":
             await end_unsent(book, _P.FAILED, settled.refusal or "refused")
         else:
-            detail: dict[str, object] = {"operation": operation, "code": settled.refusal}
-            await open_case(
-                book.tx,
-                book.scope,
-                kind="failed_line",
-                subject_id=book.attempt.reference,
-                detail=detail,
-                as_of=book.as_of,
-                again=True,
-            )
+            await book.open_case("failed_line", again=True, operation=operation, code=settled.refusal)
             await book.story(f"{operation}_refused", code=settled.refusal)
             dead = RailAnswer(fact=PaymentFact.VOIDED, code=settled.refusal)
             await apply_fact(book, dead, dead_as=_P.FAILED)

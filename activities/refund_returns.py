@@ -4,6 +4,8 @@ The provider has the money again, so the books have it again: what was posted is
 pledge and its settlement's line stand as after any refund that a provider refused (`refund_steps`).
 """
 
+from typing import Any
+
 from activities.book import Book
 from activities.gateways.protocols import PaymentRail, RefundFact
 from activities.refund_steps import order_of
@@ -14,7 +16,6 @@ from domain.payment import CAMPAIGN_FAILED, REFUND_FAILED, RETURNED_REFUND, Refu
 from infra.database import Tx
 from models import ledger
 from models.base import move
-from models.case import open_case
 from models.investment import move_investment
 from models.payment import PaymentAttempt, Refund, refunds_of, take_refunded_back
 from models.refund_returns import RefundLine, fail_line
@@ -52,11 +53,9 @@ async def take_back(book: Book, refund: Refund, code: str, line: RefundLine | No
     await ledger.post(book.tx, back)
     owed = refund.reason == CAMPAIGN_FAILED
     await take_refunded_back(book.tx, refund, counted_for_payment=owed)
-    detail: dict[str, object] = {"code": code, "amount_minor": refund.amount_minor, "returned": True}
-    await open_case(
-        book.tx, book.scope, kind="failed_refund", subject_id=refund.id, detail=detail, as_of=book.as_of, again=True
-    )
-    await book.story("refund_returned", refund_id=refund.id, code=code, amount_minor=refund.amount_minor)
+    told: dict[str, Any] = {"code": code, "amount_minor": refund.amount_minor}
+    await book.open_case("failed_refund", refund.id, again=True, returned=True, **told)
+    await book.story("refund_returned", refund_id=refund.id, **told)
     if not owed:
         return
     pledge = book.investment
@@ -66,8 +65,7 @@ async def take_back(book: Book, refund: Refund, code: str, line: RefundLine | No
         await book.story("investment_captured", only_pledge=True)
     if line is not None:
         await fail_line(book.tx, line)
-        told: dict[str, object] = {"settlement_id": line.settlement_id, "action": line.action, "code": REFUND_FAILED}
-        await open_case(
-            book.tx, book.scope, kind="failed_line", subject_id=line.investment_id, detail=told, as_of=book.as_of,
-            again=True,
+        await book.open_case(
+            "failed_line", line.investment_id, again=True,
+            settlement_id=line.settlement_id, action=line.action, code=REFUND_FAILED,
         )  # fmt: skip

@@ -34,7 +34,6 @@ from domain.payment import (
 from infra.database import Database, Tx
 from models import ledger
 from models.base import move, update
-from models.case import open_case
 from models.chargeback import leave_escrow
 from models.effect import Claim
 from models.payment import (
@@ -183,10 +182,7 @@ class RefundSteps:
         await ledger.post(book.tx, void)
         changes = {"error_code": code, "blocked_reason": REFUND_FAILED, "next_action_at": None}
         await move(book.tx, Refund, REFUND, refund.id, _R.FAILED, **changes)
-        detail: dict[str, object] = {"code": code, "amount_minor": refund.amount_minor}
-        await open_case(
-            book.tx, book.scope, kind="failed_refund", subject_id=refund.id, detail=detail, as_of=book.as_of, again=True
-        )
+        await book.open_case("failed_refund", refund.id, again=True, code=code, amount_minor=refund.amount_minor)
         await book.story("refund_failed", refund_id=refund.id, code=code)
         await book.move_pledge(InvestmentStatus.CAPTURED)
         return RefundProgress(status=_R.FAILED)

@@ -296,15 +296,6 @@ def refund_failed(key: str, *, hold: str, as_of: datetime) -> Posting:
     return _resolve(key, "refund_failed", Phase.VOID, hold, as_of)
 
 
-def pledge_charged_back(
-    key: str, *, source: AccountSpec, provider: str | None, amount: Money, as_of: datetime
-) -> Posting:
-    """A payer's bank took captured money back: Dr escrow, Cr provider. `provider` None: it was paid from a wallet, and which
-    provider lost it is not known: Cr suspense."""
-    lost = suspense(amount.currency) if provider is None else provider_clearing(provider, amount.currency)
-    return Posting(key, "pledge_charged_back", Phase.SINGLE, as_of, _transfer(source, lost, amount))
-
-
 def refund_returned(key: str, *, target: str, as_of: datetime) -> Posting:
     """The payer's bank gave a refund back after it had been sent: what was posted, the other way."""
     return Posting(key, "refund_returned", Phase.REVERSAL, as_of, target=target)

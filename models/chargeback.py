@@ -3,17 +3,16 @@ refund and no return any more. What the campaign's escrow still holds of it leav
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, LiteralString
 
 from psycopg.errors import SerializationFailure
 
-from domain.accounts import AccountSpec, Posting, escrow, pledge_charged_back
+from domain.accounts import escrow
 from domain.campaign import HAS_PLAN
+from domain.chargeback import Part, pledge_charged_back
 from domain.investment import Bucket
 from domain.money import Money
-from domain.payment import WALLET
 from infra.database import Tx
 from models import ledger
 from models.campaign import get_campaign, shift
@@ -43,7 +42,7 @@ async def leave_escrow(tx: Tx, investment: Investment, as_of: datetime) -> None:
     """A charged-back pledge, whose row is locked, is no part any more of what its campaign has raised; once.
 
     A funded campaign's money is planned to the last unit and stays as it is planned: what would go back to the pledge's holder
-    leaves then (`chargeback_posting`). Raises InsufficientFunds, and SerializationFailure when the campaign is funded this
+    leaves then (`domain.chargeback.divide`). Raises InsufficientFunds, and SerializationFailure when the campaign is funded this
     moment: done again, it is.
     """
     campaign = await get_campaign(tx, investment.campaign_id)
@@ -53,7 +52,8 @@ async def leave_escrow(tx: Tx, investment: Investment, as_of: datetime) -> None:
     source = escrow(campaign.id, investment.currency)
     amount = Money(investment.amount_minor, investment.currency)
     key = f"chargeback/{investment.id}"
-    posted = await ledger.post(tx, chargeback_posting(key, source, investment.provider, amount, as_of))
+    booked = pledge_charged_back(key, source=source, provider=investment.provider, amount=amount, as_of=as_of)
+    posted = await ledger.post(tx, booked)
     if posted.replayed:
         return
     await shift(tx, campaign.id, amount.amount_minor, Bucket.CAPTURED, None)
@@ -61,23 +61,6 @@ async def leave_escrow(tx: Tx, investment: Investment, as_of: datetime) -> None:
     assert campaign is not None
     if campaign.status in HAS_PLAN:
         raise SerializationFailure("the campaign was funded meanwhile")
-
-
-def chargeback_posting(key: str, source: AccountSpec, provider: str, amount: Money, as_of: datetime) -> Posting:
-    """`amount` of a charged-back pledge that was paid through `provider` leaves `source`, under `key`."""
-    return pledge_charged_back(
-        key, source=source, provider=None if provider == WALLET else provider, amount=amount, as_of=as_of
-    )
-
-
-@dataclass(frozen=True)
-class Part:
-    """One pledge of a holder, in minor units."""
-
-    investment_id: str
-    provider: str
-    amount_minor: int
-    charged_back: bool
 
 
 async def parts_of(tx: Tx, campaign_id: str, holders: Sequence[str]) -> dict[str, list[Part]]:

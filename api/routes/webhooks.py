@@ -23,7 +23,7 @@ from api.payouts import wake_payout
 from api.routing import api_router
 from contracts.base import Mode, Scope
 from contracts.ids import attempt_key, refund_id, refund_key, refund_of_reference, workflow_id
-from contracts.inbox import InboxInput
+from contracts.inbox import INBOX, InboxInput
 from contracts.payment import PaymentInput
 from contracts.visibility import ENTITY
 from domain.errors import NotFound, Unauthenticated
@@ -169,10 +169,10 @@ async def _store(unit: Unit, account: ProviderAccount, event: WebhookEvent, raw:
         return
     await unit.signal_with_start(
         "InboxWorkflow",
-        workflow_id("inbox", unit.scope, "webhooks"),
+        workflow_id("inbox", unit.scope, INBOX),
         InboxInput(scope=unit.scope),
         "event_received",
-        search_attributes={ENTITY.name: "webhooks"},
+        search_attributes={ENTITY.name: INBOX},
         summary="webhook inbox",
     )
 

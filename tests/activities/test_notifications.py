@@ -95,7 +95,7 @@ async def test_two_senders_send_each_message_once(
             await ActivityEnvironment().run(subject.send_notifications, task)
         assert await first == 1
         assert await ActivityEnvironment().run(subject.send_notifications, task) == 0
-    assert refused.value.type == "mail_under_way" and refused.value.next_retry_delay is not None
+    assert refused.value.type == "mail_under_way" and refused.value.next_retry_delay == timedelta(seconds=10)
     assert len(exchange.taken) == 1
 
 
@@ -281,6 +281,19 @@ async def test_a_server_that_takes_nothing_is_asked_by_one_at_a_time(
         exchange.most, later = 8, 2_000
         assert await ActivityEnvironment().run(subject.send_notifications, task) == 1
         assert await subject.send_at_once(scope, "pay_1")
+
+
+async def test_a_server_that_answers_nobody_gets_no_more(
+    database: Database, owner_url: str, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each message it was given and has not answered holds a line, for minutes."""
+    monkeypatch.setattr("activities.notifications.ENDING_MOST", 0)
+    await queued(database, owner_url, scope)
+    exchange = Exchange(8, politely=True)
+    async with exchange.open() as port:
+        assert not await told(database, scope, port)
+        monkeypatch.undo()
+        assert exchange.connections == 0 and await told(database, scope, port)
 
 
 async def test_a_message_is_put_off_ever_longer(database: Database, owner_url: str, scope: Scope) -> None:

@@ -277,7 +277,7 @@ RELEASES: Final = (
                 "and status = 'captured'\n",
             ),
             Edit(
-                "activities/milestones.py",
+                "domain/chargeback.py",
                 "    if not any(each.charged_back for each in parts):\n",
                 "    if True:\n",
             ),

@@ -80,7 +80,9 @@ def test_every_kind_of_case_is_listed() -> None:
     opened = {
         kind
         for source in of("activities")
-        for kind in re.findall(r'(?:open_case\([^)]*?kind=|_open\(book, )"(\w+)"', source.text, re.DOTALL)
+        for kind in re.findall(
+            r'(?:open_case\([^)]*?kind=|_open\(book, |book\.open_case\(\s*)"(\w+)"', source.text, re.DOTALL
+        )
     }
     assert opened == {code(row[0]) for row in rows(OPERATIONS, "## Cases")}
 
