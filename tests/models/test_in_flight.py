@@ -94,6 +94,12 @@ async def test_what_moved_since_the_list_was_begun_is_excused(database: Database
     plant = Planter(owner_url, scope)
     payment, refunded = plant.payment("captured", status="succeeded"), plant.payment("captured", status="succeeded")
     plant.refund(refunded, "succeeded")
+    with as_owner(owner_url) as owner:  # of the second, only the refund is new
+        owner.execute("select set_config('app.tenant', %s, true), set_config('app.mode', %s, true)", scope_of(scope))
+        owner.execute(
+            "update payment_attempts set updated_at = updated_at - interval '2 hours' where payment_id = %s",
+            (refunded,),
+        )
     payout = plant.payout("succeeded")
     for begun, excused in ((BEGUN, False), (plant.now - HOUR, True)):
         async with database.transaction(scope) as tx:
