@@ -31,7 +31,6 @@ MAX_ACTIONS: Final = 20_000
 STUCK_ATTEMPTS: Final = 5
 """A walk that work holds up is given up after so many; one whose worker died goes on for as long as its preset lets it."""
 _REST_POLLS: Final = 1200
-_SETTLING_POLLS: Final = 100
 _POLL_SECONDS: Final = 0.05
 _MARGIN: Final = timedelta(seconds=1)
 """A jump goes this far past the timer, so that it surely fires."""
@@ -107,28 +106,33 @@ class ClockActivities:
         raise ApplicationError(f"{handle.id} did not act at {due.at.isoformat()}", type="clock_stuck")
 
     async def _time_of(self, handle: WorkflowHandle[Any, Any]) -> datetime | None:
-        """A process's own time; None when it is not running.
+        """A process's business time; None when it is not running.
 
-        A command it has just heard may have brought a later time, which is its own only when it is done with that. Raises
-        ApplicationError `clock_stuck` when it cannot be asked: the walk is taken up again.
+        Its own time is the server's to say: a jump that woke nobody is in no task of the process. A command it has just heard
+        may have brought a later business time, which is its own only when it is done with that. Raises ApplicationError
+        `clock_stuck` when it is not done, or cannot be asked: the walk is taken up again.
         """
         try:
-            for _ in range(_SETTLING_POLLS):
-                seen = await handle.describe()
-                if not (
-                    seen.raw_description.pending_activities or seen.raw_description.HasField("pending_workflow_task")
-                ):
-                    break
-                await asyncio.sleep(_POLL_SECONDS)
-            if seen.status is not WorkflowExecutionStatus.RUNNING:
+            if not await self._is_idle(handle):
                 return None
-            now: datetime = await handle.query("business_now", result_type=datetime)
+            ahead: timedelta = await handle.query("ahead", result_type=timedelta)
+            return await self._skipper.get_current_time(handle) + ahead
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
                 log.warning("clock.unreachable", workflow_id=handle.id)
                 return None
             raise ApplicationError(f"{handle.id} does not answer: {error.status.name}", type="clock_stuck") from error
-        return now
+
+    async def _is_idle(self, handle: WorkflowHandle[Any, Any]) -> bool:
+        """Wait until a process has no work under way; False when it is not running."""
+        for _ in range(_REST_POLLS):
+            seen = await handle.describe()
+            if seen.status is not WorkflowExecutionStatus.RUNNING:
+                return False
+            if not (seen.raw_description.pending_activities or seen.raw_description.HasField("pending_workflow_task")):
+                return True
+            await asyncio.sleep(_POLL_SECONDS)
+        raise ApplicationError(f"{handle.id} is still at work", type="clock_stuck")
 
     async def _rest(self, scope: Scope) -> None:
         """Wait until everything that is due has come to rest."""

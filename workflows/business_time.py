@@ -18,6 +18,13 @@ class BusinessTime:
         """Business time now, UTC."""
         return self._as_of + (workflow.now() - self._began)
 
+    def ahead(self) -> timedelta:
+        """How far business time is ahead of the workflow's own time; the same until it catches up.
+
+        What a query asks for: a query's `now()` is that of the workflow's last task, however long ago that was.
+        """
+        return self._as_of - self._began
+
     def catch_up(self, as_of: datetime) -> None:
         """A child or message has lived to `as_of`: never think it is earlier than that."""
         if as_of > self.now():

@@ -10,7 +10,7 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.client import WorkflowExecutionStatus, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
-from temporalio.testing import ActivityEnvironment
+from temporalio.testing import ActivityEnvironment, TimeSkipper
 
 from activities.clock import STUCK_ATTEMPTS, ClockActivities
 from contracts.base import Scope
@@ -105,16 +105,20 @@ class _Asked:
             seen.pending_activities.add()
         return SimpleNamespace(raw_description=seen, status=WorkflowExecutionStatus.RUNNING)
 
-    async def query(self, *_: Any, **__: Any) -> datetime:
+    async def query(self, *_: Any, **__: Any) -> timedelta:
         self.heard.append("query")
         if self._refusal is not None:
             raise RPCError("no", self._refusal, b"")
+        return timedelta(days=3)
+
+    async def get_current_time(self, handle: Any) -> datetime:
+        assert handle is self
         return _START
 
 
 class _Asking(ClockActivities):
     def __init__(self, server: _Asked) -> None:
-        self._server = server
+        self._server, self._skipper = server, cast("TimeSkipper", server)
 
     async def ask(self) -> datetime | None:
         return await self._time_of(cast("WorkflowHandle[Any, Any]", self._server))
@@ -122,8 +126,16 @@ class _Asking(ClockActivities):
 
 async def test_a_process_is_asked_for_its_time_when_it_is_done_with_its_work() -> None:
     server = _Asked(working=3)
-    assert await _Asking(server).ask() == _START
+    assert await _Asking(server).ask() == _START + timedelta(days=3), "its own time, and how far it is ahead"
     assert server.heard == ["describe"] * 4 + ["query"]
+
+
+async def test_a_process_that_never_rests_holds_the_walk_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it will believe the time to be is not known: a jump by the difference to an old belief goes too far."""
+    monkeypatch.setattr("activities.clock._REST_POLLS", 2)
+    with pytest.raises(ApplicationError) as stuck:
+        await _Asking(_Asked(working=3)).ask()
+    assert (stuck.value.type, stuck.value.message) == ("clock_stuck", "distribution:a:test:1 is still at work")
 
 
 async def test_a_process_that_is_gone_is_passed_over() -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from cli.demo.world import CARD, Json, Person
-from tests.fixtures.stage import Stage, events
+from contracts.ids import workflow_id
+from tests.fixtures.stage import Stage, events, forward
 from tests.fixtures.stories import Stories, Told
 
 STORIES = Stories()
@@ -188,3 +189,20 @@ async def never_corrected(world: Stage) -> None:
     await _review(world, campaign, "request_changes", note="How long?")
     await world.advance(days=4)
     await world.until(owner, f"/v1/campaigns/{campaign}", "rejected")
+
+
+@STORIES.tell
+async def its_process_was_ahead_of_the_clock(world: Stage) -> None:
+    """A jump that woke nobody does not count twice: its process, four days ahead, goes live a day later, and has a deadline."""
+    await world.start_clock()
+    owner = await world.person("business_owner")
+    campaign = await _draft(world, owner, days=8)
+    world.workflow_ids.append((await owner.post(f"/v1/campaigns/{campaign}/submit"))["workflow_id"])
+    opens = await world.business_now() + timedelta(days=5)
+    await _review(world, campaign, "approve", go_live_at=opens.isoformat())
+    await world.until(world.admin, f"/v1/campaigns/{campaign}", "scheduled")
+    await forward(await world.temporal(), workflow_id("campaign", world.seeded.scope, campaign), timedelta(days=4))
+    await world.advance(days=6)
+    assert await _status(world, campaign) == "live", "its process jumped over the deadline"
+    await world.advance(days=2)
+    await world.until(world.admin, f"/v1/campaigns/{campaign}", "closed_failed")
