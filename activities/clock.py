@@ -92,11 +92,17 @@ class ClockActivities:
             answer.raise_for_status()
 
     async def _act(self, scope: Scope, due: DueAction) -> bool:
-        """Bring one workflow to its next action; False when it is not running."""
+        """Bring one workflow to its next action; False when it is not running.
+
+        What it waits for may be another date by the time it has no work under way: then nothing moves, and the next action is
+        looked for anew.
+        """
         handle = self._client.get_workflow_handle(workflow_id(due.workflow_noun, scope, due.entity_id))
         now = await self._time_of(handle)
         if now is None:
             return False
+        if await action_time(self._db, scope, due) != due.at:
+            return True
         await self._move_clock(scope, due.at)
         await self._skipper.fast_forward(handle, max(due.at - now, timedelta(milliseconds=1)) + _MARGIN)
         for _ in range(_REST_POLLS):

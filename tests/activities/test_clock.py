@@ -1,6 +1,7 @@
 """A walk through virtual time: taken up again after any number of deaths, given up soon when work holds it up."""
 
 import dataclasses
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +17,10 @@ from activities.clock import STUCK_ATTEMPTS, ClockActivities
 from contracts.base import Scope
 from contracts.clock import AdvanceInput, AdvanceProgress
 from infra.database import Database
-from models.clock import TestClock, create_clock, get_clock, set_target
+from models.clock import DueAction, TestClock, create_clock, get_clock, set_target
+from tests.fixtures.api import set_scope
+from tests.fixtures.postgres import as_owner
+from tests.models.test_stuck_rows import Planter
 from workflows.options import CLOCK
 
 HELD_UP = "work that is due does not come to rest"
@@ -89,6 +93,48 @@ async def test_a_walk_walked_again_leaves_the_next_advance_alone(database: Datab
 def test_deaths_do_not_use_up_the_attempts() -> None:
     """A walk dies with its worker, which is struck fifteen times in one round of the fault matrix."""
     assert CLOCK["retry_policy"].maximum_attempts > 15 + STUCK_ATTEMPTS
+
+
+class _Walking(ClockActivities):
+    """The real walk to one process, whose row hears something while the process is waited for; it keeps what it moved."""
+
+    def __init__(self, db: Database, plan: Callable[[datetime | None], None], next_action_at: datetime) -> None:
+        self._db, self._plan, self._next, self.moved = db, plan, next_action_at, list[datetime]()
+        self._client = self._skipper = cast("Any", self)
+
+    def get_workflow_handle(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(id=name)
+
+    async def _time_of(self, handle: Any) -> datetime:
+        self._plan(self._next)
+        return _START
+
+    async def _move_clock(self, scope: Scope, at: datetime) -> None:
+        self.moved.append(at)
+
+    async def fast_forward(self, handle: Any, delta: timedelta) -> None:
+        self._plan(None)  # it has acted
+
+    async def act(self, scope: Scope, due: DueAction) -> bool:
+        return await self._act(scope, due)
+
+
+@pytest.mark.parametrize("heard", [False, True])
+async def test_nothing_moves_to_a_date_that_is_no_longer_waited_for(
+    database: Database, scope: Scope, owner_url: str, heard: bool
+) -> None:
+    """A command brought an earlier date: to act at the later one, and the clock with it, would be out of order."""
+    at = _START + timedelta(days=9)
+    payment = Planter(owner_url, scope).payment(next_action_at=at)
+
+    def plan(next_action_at: datetime | None) -> None:
+        with as_owner(owner_url) as owner:
+            set_scope(owner, scope)
+            owner.execute("update payments set next_action_at = %s", (next_action_at,))
+
+    walk = _Walking(database, plan, at - timedelta(days=4) if heard else at)
+    assert await walk.act(scope, DueAction("payment", payment, at)), "it is running"
+    assert walk.moved == ([] if heard else [at])
 
 
 class _Asked:
