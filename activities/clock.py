@@ -31,6 +31,7 @@ MAX_ACTIONS: Final = 20_000
 STUCK_ATTEMPTS: Final = 5
 """A walk that work holds up is given up after so many; one whose worker died goes on for as long as its preset lets it."""
 _REST_POLLS: Final = 1200
+_GONE_POLLS: Final = 20
 _POLL_SECONDS: Final = 0.05
 _MARGIN: Final = timedelta(seconds=1)
 """A jump goes this far past the timer, so that it surely fires."""
@@ -71,6 +72,7 @@ class ClockActivities:
             if due is None:
                 break
             if not await self._act(scope, due):
+                log.warning("clock.unreachable", noun=due.workflow_noun, entity_id=due.entity_id)
                 passed_over.append(due.entity_id)
             steps += 1
         await self._move_clock(scope, task.target)
@@ -95,14 +97,18 @@ class ClockActivities:
         """Bring one workflow to its next action; False when it is not running.
 
         What it waits for may be another date by the time it has no work under way: then nothing moves, and the next action is
-        looked for anew.
+        looked for anew. Between two runs it is not running for a moment.
         """
         handle = self._client.get_workflow_handle(workflow_id(due.workflow_noun, scope, due.entity_id))
-        now = await self._time_of(handle)
-        if now is None:
+        for _ in range(_GONE_POLLS):
+            now = await self._time_of(handle)
+            if await action_time(self._db, scope, due) != due.at:
+                return True
+            if now is not None:
+                break
+            await asyncio.sleep(_POLL_SECONDS)
+        else:
             return False
-        if await action_time(self._db, scope, due) != due.at:
-            return True
         await self._move_clock(scope, due.at)
         await self._skipper.fast_forward(handle, max(due.at - now, timedelta(milliseconds=1)) + _MARGIN)
         for _ in range(_REST_POLLS):
@@ -125,7 +131,6 @@ class ClockActivities:
             return await self._skipper.get_current_time(handle) + ahead
         except RPCError as error:
             if error.status is RPCStatusCode.NOT_FOUND:
-                log.warning("clock.unreachable", workflow_id=handle.id)
                 return None
             raise ApplicationError(f"{handle.id} does not answer: {error.status.name}", type="clock_stuck") from error
 

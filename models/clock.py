@@ -127,8 +127,12 @@ async def finish_advance(tx: Tx, target_at: datetime) -> None:
     )
 
 
-_OWN_PROCESS: Final[dict[str, LiteralString]] = {"payout": "and reason <> 'distribution'"}
-"""A distribution's payouts have no process of their own: its run looks after them."""
+_OWN_PROCESS: Final[dict[str, LiteralString]] = {
+    "payout": "and reason <> 'distribution'",
+    "refund": "and reason <> 'campaign_failed'",
+}
+"""A distribution's payouts and a settlement's refunds have no process of their own: the run and the settlement look after
+them."""
 _DUE: Final[LiteralString] = " union all ".join(
     f"select '{noun}' as noun, id, next_action_at as at from {table}"  # noqa: S608
     f" where next_action_at <= %(until)s {_OWN_PROCESS.get(noun, '')}"
@@ -146,7 +150,7 @@ select exists (select 1 from settlements where status = 'running'
     or exists (select 1 from campaigns c where c.next_action_at is null
                and c.status not in ('draft', 'rejected', 'funded', 'completed', 'closed_failed')
                and not exists (select 1 from settlements s where s.campaign_id = c.id and s.status = 'running'))
-    or exists (select 1 from payments where status = 'created' and next_action_at is null)
+    or exists (select 1 from payments where status in ('created', 'requires_action', 'processing') and next_action_at is null)
     or exists (select 1 from refunds where status = 'requested')
     or exists (select 1 from distributions where status in ('calculating', 'approved')
                or (status in ('draft', 'paying') and woken)

@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
@@ -17,7 +18,7 @@ from activities.clock import STUCK_ATTEMPTS, ClockActivities
 from contracts.base import Scope
 from contracts.clock import AdvanceInput, AdvanceProgress
 from infra.database import Database
-from models.clock import DueAction, TestClock, create_clock, get_clock, set_target
+from models.clock import DueAction, TestClock, create_clock, get_clock, is_busy, next_due, set_target
 from tests.fixtures.api import set_scope
 from tests.fixtures.postgres import as_owner
 from tests.models.test_stuck_rows import Planter
@@ -100,14 +101,16 @@ class _Walking(ClockActivities):
 
     def __init__(self, db: Database, plan: Callable[[datetime | None], None], next_action_at: datetime) -> None:
         self._db, self._plan, self._next, self.moved = db, plan, next_action_at, list[datetime]()
+        self.away = 0
         self._client = self._skipper = cast("Any", self)
 
     def get_workflow_handle(self, name: str) -> SimpleNamespace:
         return SimpleNamespace(id=name)
 
-    async def _time_of(self, handle: Any) -> datetime:
+    async def _time_of(self, handle: Any) -> datetime | None:
         self._plan(self._next)
-        return _START
+        self.away -= 1
+        return None if self.away >= 0 else _START
 
     async def _move_clock(self, scope: Scope, at: datetime) -> None:
         self.moved.append(at)
@@ -119,22 +122,81 @@ class _Walking(ClockActivities):
         return await self._act(scope, due)
 
 
-@pytest.mark.parametrize("heard", [False, True])
-async def test_nothing_moves_to_a_date_that_is_no_longer_waited_for(
-    database: Database, scope: Scope, owner_url: str, heard: bool
-) -> None:
-    """A command brought an earlier date: to act at the later one, and the clock with it, would be out of order."""
-    at = _START + timedelta(days=9)
-    payment = Planter(owner_url, scope).payment(next_action_at=at)
+Walk = Callable[[datetime], _Walking]
+_AT: Final = _START + timedelta(days=9)
+
+
+@pytest.fixture
+def due(owner_url: str, scope: Scope) -> DueAction:
+    """A payment that waits for `_AT`."""
+    return DueAction("payment", Planter(owner_url, scope).payment(next_action_at=_AT), _AT)
+
+
+@pytest.fixture
+def walk(database: Database, owner_url: str, scope: Scope, due: DueAction) -> Walk:
+    """A walk to it, until whose rest it waits for another date."""
 
     def plan(next_action_at: datetime | None) -> None:
         with as_owner(owner_url) as owner:
             set_scope(owner, scope)
-            owner.execute("update payments set next_action_at = %s", (next_action_at,))
+            owner.execute("update payments set next_action_at = %s where id = %s", (next_action_at, due.entity_id))
 
-    walk = _Walking(database, plan, at - timedelta(days=4) if heard else at)
-    assert await walk.act(scope, DueAction("payment", payment, at)), "it is running"
-    assert walk.moved == ([] if heard else [at])
+    return partial(_Walking, database, plan)
+
+
+@pytest.mark.parametrize("heard", [False, True])
+async def test_nothing_moves_to_a_date_that_is_no_longer_waited_for(
+    walk: Walk, scope: Scope, due: DueAction, heard: bool
+) -> None:
+    """A command brought an earlier date: to act at the later one, and the clock with it, would be out of order."""
+    walking = walk(_AT - timedelta(days=4) if heard else _AT)
+    assert await walking.act(scope, due), "it is running"
+    assert walking.moved == ([] if heard else [_AT])
+
+
+@pytest.mark.parametrize(("away", "acts"), [(2, True), (1_000, False)])
+async def test_a_process_between_two_runs_is_waited_for(
+    walk: Walk, scope: Scope, due: DueAction, away: int, acts: bool
+) -> None:
+    """A payment's process ends, and begins anew for its late money: passed over, that would be looked for at no later step."""
+    walking = walk(_AT)
+    walking.away = away
+    assert await walking.act(scope, due) is acts
+    assert walking.moved == ([_AT] if acts else [])
+
+
+@pytest.mark.parametrize(
+    ("status", "next_action_at", "busy"),
+    [
+        ("created", None, True),
+        ("processing", None, True),
+        ("requires_action", None, True),
+        ("processing", _AT, False),
+        ("requires_capture", None, False),
+        ("canceled", None, False),
+    ],
+)
+async def test_a_payment_between_two_steps_holds_the_clock(
+    database: Database, owner_url: str, scope: Scope, status: str, next_action_at: datetime | None, busy: bool
+) -> None:
+    """What waits names its time; what names none is about to do something, but for what is done or is held."""
+    Planter(owner_url, scope).payment(status=status, next_action_at=next_action_at)
+    async with database.transaction(scope) as tx:
+        await create_clock(tx, scope, _START)
+    assert await is_busy(database, scope) is busy
+
+
+async def test_a_refund_without_a_process_is_not_walked_to(database: Database, owner_url: str, scope: Scope) -> None:
+    """A settlement looks after its refunds: their dates are the settlement's too."""
+    plant = Planter(owner_url, scope)
+    of_settlement, late = (
+        plant.refund(plant.payment(), "pending", reason, next_action_at=_AT)
+        for reason in ("campaign_failed", "late_success")
+    )
+    async with database.transaction(scope) as tx:
+        first = await next_due(tx, _AT, [])
+        assert first == DueAction("refund", late, _AT) and of_settlement != late
+        assert await next_due(tx, _AT, [late]) is None
 
 
 class _Asked:
