@@ -27,6 +27,8 @@ from models.user import EmailTaken, Role, create_user, find_tenant
 
 ADMIN_EMAIL = "admin@demo.test"
 CURRENCIES = {"paystack": ["NGN", "GHS", "KES", "ZAR", "USD"], "stripe": ["NGN", "USD", "EUR", "GBP", "KES"]}
+ZONE = "Africa/Lagos"
+"""Of the demo tenant, and of each story's: its days begin at 23:00 UTC."""
 RETURN_URLS = ["http://localhost", "http://127.0.0.1", "https://app.demo.test/done"]
 
 
@@ -74,7 +76,7 @@ async def _tenant(settings: Settings, people: Database, slug: str) -> UUID:
     async with people.transaction() as tx:
         found = await find_tenant(tx, slug)
     if found is None:
-        return UUID(await add_tenant(settings, slug=slug, name=slug.title(), zone="Africa/Lagos"))
+        return UUID(await add_tenant(settings, slug=slug, name=slug.title(), zone=ZONE))
     return found
 
 

@@ -3,9 +3,11 @@
 import asyncio
 from datetime import datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from cli.demo.registry import story
 from cli.demo.world import CARD, Json, Person, World, expect
+from cli.seed import ZONE
 
 STATEMENT: Final = "demo-statement.pdf"
 """Where under `var/` the investor's statement is put."""
@@ -55,7 +57,8 @@ async def whole_life(world: World) -> None:
 
 async def _approved(world: World, owner: Person, began: datetime) -> str:
     """Drafted, handed in, sent back, mended, handed in again and approved."""
-    shared_until = (began + timedelta(days=_DAYS_RAISING + _QUARTERS * _QUARTER_DAYS)).date()
+    ends = began + timedelta(days=_DAYS_RAISING + _QUARTERS * _QUARTER_DAYS)
+    shared_until = ends.astimezone(ZoneInfo(ZONE)).date()
     body = {"title": "Mama Kemi Bakery", "description": "An oven.", "kind": "all_or_nothing", "draft": True,
             "goal": {"amount": sum(_PARTS), "currency": "NGN"}, "profit_share_bps": 4_000, "min_kyc_level": 2,
             "deadline_at": (began + timedelta(days=_DAYS_RAISING - 1)).isoformat(), "profit_until": f"{shared_until}",

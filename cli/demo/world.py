@@ -22,6 +22,7 @@ _PAGE_SECONDS: Final = 6.0
 _LIMITS: Final = httpx.Limits(keepalive_expiry=2.0)
 """Idle connections are given up before the servers do it (after 5 s), perhaps in the middle of a request."""
 CARD: Final = "pm_card_visa"
+CARD_THAT_ASKS: Final = "pm_card_authenticationRequired"
 
 
 class StoryFailed(Exception):
@@ -141,16 +142,25 @@ class World:
     async def invest(
         self, person: Person, campaign_id: str, amount: int, provider: str, currency: str = "NGN", **more: Any
     ) -> Json:
-        """Pledge; the answer's data. On a busy machine a page to pay on comes after the answer: look for it a little longer."""
+        """Pledge; the answer's data. What its payer has to do may come after the answer: then it is waited for."""
         body = {"amount": amount, "currency": currency, "provider": provider, **more}
         made = await person.post(f"/v1/campaigns/{campaign_id}/invest", body)
         self.workflow_ids.append(made["workflow_id"])
-        for pause in _pauses(_PAGE_SECONDS if provider == "paystack" else 0):
+        asks = provider == "paystack" or (provider == "stripe" and more.get("instrument") in (None, CARD_THAT_ASKS))
+        for pause in _pauses(_PAGE_SECONDS if asks else 0):
             if made["next_action"] is not None or made["status"] != "pledged":
                 break
             await asyncio.sleep(pause)
             made = await person.get(f"/v1/investments/{made['id']}")
         return made
+
+    async def next_action(self, person: Person, path: str) -> Json:
+        """What the payer of this investment or payment has to do, once it is known: a page to pay on, for example."""
+        found: Json = await self.until_true(
+            lambda: person.get(path), lambda seen: seen["next_action"] is not None, f"{path} asks its payer"
+        )
+        action: Json = found["next_action"]
+        return action
 
     async def deposit(self, person: Person, amount: int, currency: str = "NGN") -> None:
         """Top a wallet up by card, and wait for the money."""
