@@ -126,10 +126,10 @@ async def test_what_the_server_was_given_is_not_sent_again_before_it_answers(
     database: Database, owner_url: str, scope: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It takes longer than the step waits, and longer than any other answer may: the receipt is on its way all the same."""
-    monkeypatch.setattr("activities.notifications.AT_ONCE_SECONDS", 0.5)
+    monkeypatch.setattr("activities.notifications.AT_ONCE_SECONDS", 1.5)
     monkeypatch.setattr("activities.mail.ANSWER_SECONDS", 1)
     await queued(database, owner_url, scope)
-    exchange = Exchange(8, politely=True, answers_after=2)
+    exchange = Exchange(8, politely=True, answers_after=3)
     async with exchange.open() as port:
         assert not await told(database, scope, port)
         subject = NotificationActivities(database, Settings(smtp_port=port))
@@ -172,9 +172,10 @@ async def test_a_slow_line_is_left_to_its_message(
 
 
 async def test_a_server_that_is_gone_after_it_took_the_message_has_taken_it(
-    database: Database, owner_url: str, scope: Scope
+    database: Database, owner_url: str, scope: Scope, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sent twice is worse than a farewell missed."""
+    monkeypatch.setattr("activities.notifications.AT_ONCE_SECONDS", 60)
     await queued(database, owner_url, scope)
     ok = b"250 ok\r\n"
     async with mail_server(ok, ok, ok, b"354 go on\r\n", ok) as port:
@@ -184,9 +185,10 @@ async def test_a_server_that_is_gone_after_it_took_the_message_has_taken_it(
 
 @pytest.mark.parametrize(("politely", "ends_at"), [(True, b"MAIL"), (False, b"MAIL"), (True, b"RCPT")])
 async def test_many_messages_share_few_lines(
-    database: Database, owner_url: str, scope: Scope, politely: bool, ends_at: bytes
+    database: Database, owner_url: str, scope: Scope, monkeypatch: pytest.MonkeyPatch, politely: bool, ends_at: bytes
 ) -> None:
     """Two lines carry twenty messages; a server that closes one after eight is called again, and each is sent once."""
+    monkeypatch.setattr("activities.notifications.AT_ONCE_SECONDS", 60)
     people = [add_user(owner_url, scope) for _ in range(20)]
     async with database.transaction(scope) as tx:
         for who in people:

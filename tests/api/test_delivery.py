@@ -1,6 +1,7 @@
 """Delivery to a real Temporal server: repeated, inline, and by the relay after a crash."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.service import RPCError
 
 from api.main import create_app
 from api.relay import run_relay
@@ -41,16 +44,22 @@ async def temporal() -> AsyncIterator[Client]:
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     process = subprocess.Popen(command, **quiet)  # noqa: ASYNC220 - starting is quick
     try:
-        for _ in range(200):
-            try:
-                client = await Client.connect(f"127.0.0.1:{port}")
-                break
-            except RuntimeError:
-                await asyncio.sleep(0.05)
-        yield client
+        yield await _connected(f"127.0.0.1:{port}", process)
     finally:
         process.terminate()
         process.wait()
+
+
+async def _connected(address: str, server: subprocess.Popen[bytes]) -> Client:
+    """A client of a server that knows its namespace: it listens before it does."""
+    for _ in range(1_200):
+        assert server.poll() is None, "the server has ended"
+        with contextlib.suppress(RuntimeError, RPCError):
+            client = await Client.connect(address)
+            await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
+            return client
+        await asyncio.sleep(0.05)
+    raise AssertionError("no Temporal server after a minute")
 
 
 def start(scope: Scope, workflow_id: str, **changes: object) -> OutboxMessage:

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser, async_playwright, expect
 
 CHROMIUM = shutil.which("chromium")
 _SWITCHES = [
@@ -18,6 +18,7 @@ async def chromium() -> AsyncIterator[Browser]:
     """One browser for the package; every test opens a context of its own."""
     if CHROMIUM is None:
         pytest.skip("no chromium on PATH (apt-get install chromium): the hosted page was not tried in a real browser")
+    expect.set_options(timeout=60_000)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=_SWITCHES)
         yield browser

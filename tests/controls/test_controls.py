@@ -62,7 +62,7 @@ def test_the_code_of_another_tree_is_refused(tmp_path: Path) -> None:
 def controls(report: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
     """The command itself: its exit status and what it wrote."""
     command = [sys.executable, "-m", "tests.controls.run", "--report", str(report), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400, check=False)
     assert report.exists(), done.stdout + done.stderr
     return done.returncode, json.loads(report.read_text())
 

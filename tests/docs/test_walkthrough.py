@@ -10,7 +10,7 @@ from cli.stack.stack import Stack
 from tests.architecture.source import ROOT
 from tests.docs.pages import walkthrough
 
-_SECONDS = 120
+_SECONDS = 300
 
 
 @pytest.mark.timeout(_SECONDS + 60)

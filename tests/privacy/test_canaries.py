@@ -99,7 +99,7 @@ async def live_through_everything(world: Stage) -> dict[str, str]:
     page = await pledge(world, ada, keeping, 140_000, provider="paystack", return_url=RETURN_URL)
     quoted = await pledge(world, ada, keeping, 150_000, provider="stripe", instrument=INSTRUMENT)
     declined = await pledge(world, ada, keeping, 160_000, provider="stripe", instrument="pm_card_chargeDeclined")
-    await world.pay_page(page["next_action"])
+    await world.pay_page(await world.next_action(ada, f"/v1/investments/{page['id']}"))
     await paid_out(world, ada)
     for made, end in ((held, "held"), (paid, "captured"), (page, "captured"), (quoted, "failed"), (declined, "failed")):
         await world.until(ada, f"/v1/investments/{made['id']}", end)

@@ -5,6 +5,8 @@ import json
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
+import httpx
+
 from cli.demo.world import CARD, World
 from infra.outgoing import http_client
 from tests.races.money import agreed_books, invest_stubbornly, pledge
@@ -36,16 +38,22 @@ async def test_fifty_copies_of_twenty_requests_have_twenty_effects_and_equal_ans
         assert {each.status_code for each in copies} == {202}, {each.text for each in copies if not each.is_success}
         fresh = [each for each in copies if "idempotent-replayed" not in each.headers]
         assert len(copies) == COPIES and len(fresh) == 1
-        assert len({json.dumps(each.json(), sort_keys=True) for each in copies}) == 1
+        assert len({_promise(each) for each in copies}) == 1
     made = [copies[0].json()["data"] for copies in by_key]
     assert len({each["id"] for each in made}) == KEYS
 
-    for each in made:
+    for number, each in enumerate(made):
         if each["provider"] == "paystack":
-            await world.pay_page(each["next_action"])
-    for n, each in enumerate(made):
-        await world.until(people[n % 4], f"/v1/investments/{each['id']}", "captured")
+            await world.pay_page(await world.next_action(people[number % 4], f"/v1/investments/{each['id']}"))
+    for number, each in enumerate(made):
+        await world.until(people[number % 4], f"/v1/investments/{each['id']}", "captured")
     books = await agreed_books(world, campaign)
     assert set(books.investments) == {each["id"] for each in made}
     assert books.campaign["captured"]["amount"] == KEYS * AMOUNT
     assert len(await world.book("stripe")) == len(await world.book("paystack")) == KEYS // 2
+
+
+def _promise(answer: httpx.Response) -> str:
+    """All that is said but for what the payer has to do, which some copies are answered too early to know."""
+    body = answer.json()
+    return json.dumps({**body, "data": {**body["data"], "next_action": None}}, sort_keys=True)

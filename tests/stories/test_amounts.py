@@ -66,7 +66,7 @@ async def a_top_up_brings_less(world: Stage) -> None:
     ada = await world.person()
     await world.fault("paystack", "paystack.initialize", "wrong_amount", amount=1)
     made = await ada.post("/v1/deposits", {"amount": 70_000, "currency": "NGN", "provider": "paystack"})
-    await world.pay_page(made["next_action"])
+    await world.pay_page(await world.next_action(ada, f"/v1/payments/{made['id']}"))
     await world.event(ada, made, "refund_succeeded")
     assert (await world.payment(ada, made))["status"] == "failed"
     assert await world.wallet(ada) == 0, "a wallet never shows what was not asked for"

@@ -60,7 +60,7 @@ async def a_wallet_is_topped_up_by_card_and_on_a_page(world: Stage) -> None:
     await world.deposit(ada, 70_000)
     page = await ada.post("/v1/deposits", {"amount": 30_000, "currency": "NGN", "provider": "paystack"})
     world.workflow_ids.append(page["workflow_id"])
-    await world.pay_page(page["next_action"])
+    await world.pay_page(await world.next_action(ada, f"/v1/payments/{page['id']}"))
     seen = await world.until(ada, f"/v1/payments/{page['id']}", "succeeded")
     assert seen["captured"]["amount"] == 30_000
     assert await world.wallet(ada) == 100_000
@@ -131,7 +131,7 @@ async def the_second_card_in_the_form_pays(world: Stage) -> None:
     form = f"/stripe/pay/{made['next_action']['client_token']}"
     await world.sandbox.post(form, data={"choice": "decline"})
     await world.until_true(
-        lambda: world.payment(ada, made), lambda p: p["attempts"][-1]["decline_code"], "the decline is known", 20
+        lambda: world.payment(ada, made), lambda p: p["attempts"][-1]["decline_code"], "the decline is known"
     )
     assert (await world.investment(ada, made))["status"] == "awaiting_payment"
     await world.sandbox.post(form, data={"choice": "pay"})

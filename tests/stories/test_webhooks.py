@@ -78,7 +78,7 @@ async def a_forged_webhook_never_gets_in(world: Stage) -> None:
         await world.until(ada, f"/v1/investments/{made['id']}", "captured")
     for provider in ("stripe", "paystack"):
         sent = await world.until_true(
-            lambda p=provider: world.deliveries(p), lambda d: all(each["attempts"] for each in d), "all were tried", 20
+            lambda p=provider: world.deliveries(p), lambda d: all(each["attempts"] for each in d), "all were tried"
         )
         forged = [each for each in sent if each["forged"]]
         assert [(each["state"], each["log"][0]["outcome"]) for each in forged] == [("refused", "401")]

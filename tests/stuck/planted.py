@@ -6,6 +6,7 @@ not end politely, and twenty-five hundred activities are not for the process tha
 
 import asyncio
 import sys
+from datetime import timedelta
 
 from temporalio import activity, workflow
 from temporalio.client import Client
@@ -70,7 +71,7 @@ class PlantedRetries:
 
     @workflow.run
     async def run(self) -> None:
-        show("live", next_action_at=workflow.now().replace(year=workflow.now().year + 1))
+        show("live", next_action_at=workflow.now() + timedelta(days=365))
         await workflow.execute_activity(advance_campaign, summary="never succeeds", **LEDGER)
 
 
@@ -80,7 +81,7 @@ class PlantedDelay:
 
     @workflow.run
     async def run(self) -> None:
-        show("live", next_action_at=workflow.now().replace(year=workflow.now().year - 1))
+        show("live", next_action_at=workflow.now() - timedelta(days=365))
         await workflow.wait_condition(lambda: False)
 
 

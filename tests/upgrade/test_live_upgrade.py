@@ -59,7 +59,7 @@ def run_old(release: Path, directory: Path, slug: str) -> dict[str, Any]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=170,
+        timeout=400,
     )
     assert done.returncode == 0, done.stderr[-3_000:]
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
