@@ -107,7 +107,7 @@ async def world(request: pytest.FixtureRequest, sandbox_url: str) -> AsyncIterat
                 "webhook_secret": "whsec_1",
             }
         )
-        world = World(provider, sandbox_url, key, client, build_rail(account, client, timeout_seconds=2), inbox)
+        world = World(provider, sandbox_url, key, client, build_rail(account, client, timeout_seconds=10), inbox)
         await world.control("accounts", provider=provider, webhook_url=f"{hook}/hook", webhook_secret="whsec_1")
         yield world
 

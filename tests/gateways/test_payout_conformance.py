@@ -101,7 +101,7 @@ async def world(sandbox_url: str) -> AsyncIterator[World]:
         client = await stack.enter_async_context(httpx.AsyncClient())
         opened = {"base_url": f"{sandbox_url}/paystack", "secret_key": f"sk_test_payouts_{next(_numbers)}"}
         account = RailAccount.model_validate({"provider": "paystack", **opened})
-        rail = build_payout_rail(account, client, timeout_seconds=2)
+        rail = build_payout_rail(account, client, timeout_seconds=5)
         world = World(sandbox_url, account, client, rail, inbox)
         await world.control("accounts", provider="paystack", webhook_url=f"{hook}/hook")
         await world.control("topup", currency="NGN", amount=1_000_000)
