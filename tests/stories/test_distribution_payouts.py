@@ -190,17 +190,17 @@ async def test_a_worker_killed_in_the_middle_of_sending(told: Told, world: Stage
     await seed(world.stack, world, campaign, owner.user_id, KILLED_LINES, outside=True)
     fund = Fund(world, campaign, owner, [], [])
     run = await fund.declare(KILLED_LINES * profit_a_line(outside=True), tax_bps=1_000, pay_to="preference")
-    await fund.approved(run)
 
     async def sent() -> int:
         return len(await world.transfers())
 
-    for _ in range(3_000):
-        if await sent():
-            break
-        await asyncio.sleep(0.01)
-    await asyncio.to_thread(world.stack.kill, "worker")
-    there = await sent()
+    async with world.before(
+        "payouts", "new.status in ('pending', 'succeeded')"
+    ):  # the first chunk waits to be recorded
+        await fund.approved(run)
+        await world.until_true(sent, bool, "some are sent")
+        await asyncio.to_thread(world.stack.kill, "worker")
+        there = await sent()
     await asyncio.to_thread(world.stack.start, "worker")
     assert 0 < there < KILLED_LINES, "some were sent, and some were not"
 

@@ -250,7 +250,7 @@ async def test_a_worker_killed_in_the_middle_of_paying(told: Told, world: Stage)
         )
         return int(rows[0]["n"])
 
-    async with world.before_line("distribution_lines", KILLED_LINES, PAID):
+    async with world.before("distribution_lines", f"new.line_no = {KILLED_LINES} and new.status = '{PAID}'"):
         await fund.approved(run)
         await world.until_true(paid, bool, "some are paid")
         await asyncio.to_thread(world.stack.kill, "worker")

@@ -89,10 +89,13 @@ async def test_a_settlement_of_all_rails_whose_worker_is_killed(told: Told, worl
     await together(*(_page(world, chi, campaign, amount) for amount in pages))
     await world.fault("stripe", "stripe.capture", "decline", match={"amount": REFUSED})
     await world.fault("stripe", "stripe.capture", "hang_after", seconds=3, match={"amount": HANGING})
-    for amount in wallets:
-        await world.invest(bem, campaign, amount, "wallet")
-    await world.until_true(lambda: world.faults_fired("stripe"), lambda fired: fired == 2, "the calls are under way")
-    await asyncio.to_thread(world.stack.kill, "worker")
+    async with world.before("investments", "new.provider = 'stripe' and new.status = 'captured'"):
+        for amount in wallets:
+            await world.invest(bem, campaign, amount, "wallet")
+        await world.until_true(
+            lambda: world.faults_fired("stripe"), lambda fired: fired == 2, "the calls are under way"
+        )
+        await asyncio.to_thread(world.stack.kill, "worker")
     held = await world.sql(
         "select count(*)::int as n from investments where tenant_id = %(tenant)s and status = 'held' and provider = 'stripe'"
     )

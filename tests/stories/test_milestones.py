@@ -269,7 +269,7 @@ async def test_a_worker_killed_in_the_middle_of_returning(told: Told, world: Sta
         )
         return int(rows[0]["n"]), int(rows[0]["minor"])
 
-    async with world.before_line("milestone_holders", KILLED_LINES, "credited"):
+    async with world.before("milestone_holders", f"new.line_no = {KILLED_LINES} and new.status = 'credited'"):
         moving = asyncio.create_task(world.advance(days=5 + GRACE, hours=1))
         await world.until_true(returned, lambda so_far: so_far[0] > 0, "some is back")
         await asyncio.to_thread(world.stack.kill, "worker")
