@@ -39,6 +39,7 @@ async def test_fifty_copies_of_twenty_requests_have_twenty_effects_and_equal_ans
         fresh = [each for each in copies if "idempotent-replayed" not in each.headers]
         assert len(copies) == COPIES and len(fresh) == 1
         assert len({_promise(each) for each in copies}) == 1
+        assert len({_asked(each) for each in copies} - {"null"}) <= 1, "no payer is shown two pages"
     made = [copies[0].json()["data"] for copies in by_key]
     assert len({each["id"] for each in made}) == KEYS
 
@@ -57,3 +58,7 @@ def _promise(answer: httpx.Response) -> str:
     """All that is said but for what the payer has to do, which some copies are answered too early to know."""
     body = answer.json()
     return json.dumps({**body, "data": {**body["data"], "next_action": None}}, sort_keys=True)
+
+
+def _asked(answer: httpx.Response) -> str:
+    return json.dumps(answer.json()["data"]["next_action"], sort_keys=True)

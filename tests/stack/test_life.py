@@ -55,7 +55,7 @@ def test_parent_killed_leaves_nothing_and_the_next_start_works(directory: Path) 
     assert len(processes_of(directory)) > 2
     parent.kill()
     parent.wait()
-    assert wait_until(lambda: processes_of(directory) == [], 60), processes_of(directory)
+    assert wait_until(lambda: processes_of(directory) == [], 5), processes_of(directory)
     with Stack(directory, parts=SERVERS) as stack:
         assert all(part.state is State.READY for part in stack.snapshots())
 
@@ -70,8 +70,8 @@ def test_second_stack_on_the_same_directory_is_refused(servers: Stack) -> None:
 def test_dead_part_is_restarted_and_says_so(servers: Stack, part: str) -> None:
     before = servers.pid(part)
     servers.crash(part)
-    assert wait_until(lambda: servers.pid(part) not in (before, None), 60)
-    servers.wait_ready(60)
+    assert wait_until(lambda: servers.pid(part) not in (before, None), 5)
+    servers.wait_ready(20)
     snapshot = next(each for each in servers.snapshots() if each.name == part)
     assert "signal 9" in snapshot.note and "restart" in snapshot.note
 
@@ -119,7 +119,7 @@ def test_up_stops_on_a_signal(directory: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    assert wait_until(lambda: len(processes_of(directory)) > 3, 60)
+    assert wait_until(lambda: len(processes_of(directory)) > 3, 20)
     up.send_signal(signal.SIGTERM)
-    up.wait(120)
+    up.wait(15)
     assert processes_of(directory) == []

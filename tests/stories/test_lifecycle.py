@@ -33,6 +33,12 @@ async def _draft(world: Stage, owner: Person, *, days: float, **terms: Any) -> s
     return str(made["id"])
 
 
+async def _handed_in(world: Stage, owner: Person, *, days: float) -> str:
+    campaign = await _draft(world, owner, days=days)
+    world.workflow_ids.append((await owner.post(f"/v1/campaigns/{campaign}/submit"))["workflow_id"])
+    return campaign
+
+
 async def _patch(owner: Person, campaign: str, **changes: Any) -> Json:
     answer = await owner.call("PATCH", f"/v1/campaigns/{campaign}", changes)
     assert answer.is_success, answer.text
@@ -58,9 +64,8 @@ async def from_draft_to_funded(world: Stage) -> None:
     """Sent back once, approved for later, paused and resumed, extended over a card's renewal, and funded at the new date."""
     await world.start_clock()
     owner, ada, bem = await world.person("business_owner"), await world.person(), await world.person()
-    campaign = await _draft(world, owner, days=5)
+    campaign = await _handed_in(world, owner, days=5)
     path = f"/v1/campaigns/{campaign}"
-    world.workflow_ids.append((await owner.post(f"{path}/submit"))["workflow_id"])
     await _review(world, campaign, "request_changes", note="How long?")
     await world.mailed(owner, "Please change your campaign")
     later = await world.business_now() + timedelta(days=9)
@@ -184,8 +189,7 @@ async def never_corrected(world: Stage) -> None:
     """What the owner does not hand in again before its deadline is rejected."""
     await world.start_clock()
     owner = await world.person("business_owner")
-    campaign = await _draft(world, owner, days=3)
-    world.workflow_ids.append((await owner.post(f"/v1/campaigns/{campaign}/submit"))["workflow_id"])
+    campaign = await _handed_in(world, owner, days=3)
     await _review(world, campaign, "request_changes", note="How long?")
     await world.advance(days=4)
     await world.until(owner, f"/v1/campaigns/{campaign}", "rejected")
@@ -196,8 +200,7 @@ async def its_process_was_ahead_of_the_clock(world: Stage) -> None:
     """A jump that woke nobody does not count twice: its process, four days ahead, goes live a day later, and has a deadline."""
     await world.start_clock()
     owner = await world.person("business_owner")
-    campaign = await _draft(world, owner, days=8)
-    world.workflow_ids.append((await owner.post(f"/v1/campaigns/{campaign}/submit"))["workflow_id"])
+    campaign = await _handed_in(world, owner, days=8)
     opens = await world.business_now() + timedelta(days=5)
     await _review(world, campaign, "approve", go_live_at=opens.isoformat())
     await world.until(world.admin, f"/v1/campaigns/{campaign}", "scheduled")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.demo.world import CARD, expect
+from cli.demo.world import CARD, CARD_THAT_ASKS, expect
 from contracts.ids import workflow_id
 from tests.fixtures.stage import Stage, events
 from tests.fixtures.stories import Stories, Told
@@ -95,9 +95,7 @@ async def the_payer_declines_on_the_page(world: Stage) -> None:
 async def the_bank_asks_and_the_payer_approves(world: Stage) -> None:
     campaign = await world.campaign("keep_what_you_raise", goal=500_000)
     ada = await world.person()
-    made = await world.invest(
-        ada, campaign, 60_000, "stripe", instrument="pm_card_authenticationRequired", return_url=BACK
-    )
+    made = await world.invest(ada, campaign, 60_000, "stripe", instrument=CARD_THAT_ASKS, return_url=BACK)
     assert made["next_action"]["kind"] == "redirect"
     assert (await world.investment(ada, made))["status"] == "awaiting_payment"
     await world.pay_page(made["next_action"])
@@ -111,9 +109,7 @@ async def the_bank_asks_and_the_payer_approves(world: Stage) -> None:
 async def the_bank_asks_and_the_payer_refuses(world: Stage) -> None:
     campaign = await world.campaign("keep_what_you_raise", goal=500_000)
     ada = await world.person()
-    made = await world.invest(
-        ada, campaign, 60_000, "stripe", instrument="pm_card_authenticationRequired", return_url=BACK
-    )
+    made = await world.invest(ada, campaign, 60_000, "stripe", instrument=CARD_THAT_ASKS, return_url=BACK)
     await world.pay_page(made["next_action"], "decline")
     await world.until(ada, f"/v1/investments/{made['id']}", "failed")
     assert (await world.payment(ada, made))["error_code"] == "payment_intent_authentication_failure"

@@ -63,9 +63,9 @@ class Trials:
         """Ask the API until it reports the subject, no longer than a minute after the start; the finding."""
         while True:
             report = await world.admin.get("/v1/admin/stuck")
+            assert report["temporal"] == "up" and report["complete"]
             found = [each for each in report["findings"] if each["subject"] == subject]
-            if found and report["complete"]:  # one look in a bad moment is not the last
-                assert report["temporal"] == "up"
+            if found:
                 assert len(found) == 1, "one thing is reported once"
                 return found[0]
             assert time.monotonic() - self.began < WITHIN_SECONDS, f"{subject} was not reported: {report}"
