@@ -1,10 +1,10 @@
 """Calls of both ledgers by pgbench: the cheapest client there is, so that what is measured is the ledger.
 
-A transaction is three messages on both sides: BEGIN (ours with its scope, as `infra/database.py` sends it), the call, COMMIT.
-Every statement is prepared once a connection, and the call's values are bound, as the product's driver does it after its first
-uses. Ours is the product's own statement (`models/ledger.py`) with the values of one of its postings; accounts are drawn at
-random for each call, keys are new. What the product spends in Python is not in here: benchmarks/posters.py measures both sides
-with it.
+A transaction is two round trips on both sides: BEGIN with the call (ours with its scope between them, as `infra/database.py`
+sends it), then COMMIT. Every statement is prepared once a connection, and the call's values are bound, as the product's driver
+does it after its first uses. Ours is the product's own statement (`models/ledger.py`) with the values of one of its postings;
+accounts are drawn at random for each call, keys are new. What the product spends in Python is not in here:
+benchmarks/posters.py measures both sides with it.
 """
 
 import asyncio
@@ -28,20 +28,16 @@ _DRAWN: Final = rf"""
 \set wallet random({WALLETS}, {2 * WALLETS - 1})
 \set n :n + 1
 """
-_BARE: Final = f"""{_DRAWN}
-begin;
-select bare.post(:debit, :wallet, 100);
-commit;
-"""
-# What is sent between these two travels as one message. The code of an account is put together by the server: a variable of
+# What is sent between the two commands travels together. The code of an account is put together by the server: a variable of
 # pgbench is a whole value.
-_OURS: Final = rf"""{_DRAWN}
+_TRANSACTION: Final = rf"""{_DRAWN}
 \startpipeline
 {{begin}};
-\endpipeline
 {{call}};
+\endpipeline
 commit;
 """
+_BARE: Final = _TRANSACTION.format(begin="begin", call="select bare.post(:debit, :wallet, 100)")
 _TPS: Final = re.compile(r"^tps = ([\d.]+) \(without initial connection time\)", re.MULTILINE)
 _runs = itertools.count()
 
@@ -92,5 +88,5 @@ class PgBench:
             ":key::text || '/' || :client_id::text || '/' || :n::text", ":event", ":phase", ":digest", ":at", "null",
             *codes, ":minor",
         )  # fmt: skip
-        begin = (BEGIN % (scope.tenant_id, scope.mode)).replace("; ", ";\n")
-        return _OURS.format(begin=begin, call=call), values
+        begin = ";\n".join(BEGIN) % (scope.tenant_id, scope.mode)
+        return _TRANSACTION.format(begin=begin, call=call), values

@@ -1,7 +1,7 @@
 """Processes that post, ours or bare, with all that the product spends in Python.
 
-Both sides go through the same pool and the same three round trips: BEGIN (ours sends the scope in the same message), the
-call, COMMIT. What the product spends in Python (the template, its checks, its hash, the arrays) counts as ours.
+Both sides go through the same pool and the same two round trips: BEGIN and the call (ours with its scope between them), then
+COMMIT. What the product spends in Python (the template, its checks, its hash, the arrays) counts as ours.
 """
 
 import asyncio

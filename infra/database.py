@@ -2,7 +2,8 @@
 
 `Database.transaction(scope)` is the only transaction in the product. The scope is set locally to it, so
 it is gone with the transaction and cannot leak to the next borrower of the connection (RELIABILITY E3). A round trip to
-Postgres costs more than most statements, so the scope travels with BEGIN, and a lone read takes one trip in all.
+Postgres costs more than most statements, so BEGIN and the scope travel with the first statement, and a lone read takes one
+trip in all.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -10,7 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, LiteralString
 
-from psycopg import AsyncClientCursor, AsyncConnection, AsyncRawCursor, AsyncTransaction, sql
+from psycopg import AsyncClientCursor, AsyncConnection, AsyncCursor, AsyncRawCursor, AsyncTransaction, sql
+from psycopg.abc import Params
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -21,19 +23,58 @@ Tx = AsyncConnection[DictRow]
 
 _RECONNECT_SECONDS = 3.0
 # Utility statements need no planner, and a scope (a UUID and an enumeration) no quoting: half the price of `set_config`.
-BEGIN = "begin; set local app.tenant = '%s'; set local app.mode = '%s'"
-"""What opens a transaction in a scope, in one message."""
+BEGIN = ("begin", "set local app.tenant = '%s'", "set local app.mode = '%s'")
+"""What opens a transaction in a scope."""
 _PREPARE_SCOPE = b"""prepare set_scope as select set_config('app.tenant', $1, true), set_config('app.mode', $2, true),
     set_config('plan_cache_mode', 'force_generic_plan', true), set_config('transaction_read_only', 'on', true)"""
+_READ_ONLY = "select set_config('transaction_read_only', 'on', true), set_config('statement_timeout', %s, true)"
 _PREPARED = "select name from pg_prepared_statements"
 
 
 class _Connection(AsyncConnection[DictRow]):
-    """A connection that knows which questions the server has prepared; `prepared` None: the server is to be asked."""
+    """A connection that begins its transactions with their first statement, and knows which questions the server has
+    prepared; `prepared` None: the server is to be asked."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.prepared: set[str] | None = set()
+        self._opening: tuple[bytes, ...] = ()
+
+    def begin_later(self, scope: Scope | None) -> None:
+        """Begin a transaction with the next statement, in its round trip."""
+        begin, tenant, mode = BEGIN
+        self._opening = (begin.encode(),)
+        if scope is not None:
+            self._opening += ((tenant % scope.tenant_id).encode(), (mode % scope.mode).encode())
+
+    def begin_no_more(self) -> None:
+        """Whatever `begin_later` asked for and no statement has done is off."""
+        self._opening = ()
+
+    async def begin_now(self) -> None:
+        """Begin what `begin_later` asked for in a round trip of its own, unless a statement has."""
+        if self._opening:
+            opening, self._opening = self._opening, ()
+            await super().execute(b"; ".join(opening))
+
+    async def execute(
+        self, query: Any, params: Params | None = None, *, prepare: bool | None = None, binary: bool = False
+    ) -> AsyncCursor[DictRow]:
+        """As the driver's. A transaction's first statement is one command: no semicolons."""
+        if not self._opening:
+            return await super().execute(query, params, prepare=prepare, binary=binary)
+        opening, self._opening = self._opening, ()
+        async with self.pipeline():
+            for command in opening:
+                # How the driver itself begins a transaction: put into the queue, not waited for, without the price of a cursor.
+                await self.wait(self._exec_command(command))
+            return await super().execute(query, params, prepare=prepare, binary=binary)
+
+    async def wait(self, *args: Any, **kwargs: Any) -> Any:
+        """As the driver's, which does everything through it. Raises RuntimeError for what would run before its BEGIN."""
+        if self._opening:
+            raise RuntimeError("a transaction's first statement goes through its execute(), or behind begin_now()")
+        return await super().wait(*args, **kwargs)
 
     async def rollback(self) -> None:
         """Roll back, as the pool does after any failure, when nobody knows what the server has prepared.
@@ -48,6 +89,7 @@ class _Connection(AsyncConnection[DictRow]):
         self, savepoint_name: str | None = None, force_rollback: bool = False
     ) -> AsyncIterator[AsyncTransaction]:
         """A savepoint, as ours are always taken inside a transaction. One that is rolled back is as `rollback`."""
+        await self.begin_now()
         async with super().transaction(savepoint_name, force_rollback) as block:
             try:
                 yield block
@@ -103,16 +145,16 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, scope: Scope | None = None) -> AsyncIterator[Tx]:
-        """One transaction: commits when the block ends, rolls back when it raises.
+        """One transaction: begins with its first statement, commits when the block ends, rolls back when it raises.
 
         Without a scope the app role sees no tenant's rows at all: only the relay, audit and auth roles go without.
         """
         async with self._pool.connection() as tx:  # commits at its end what is begun here, or rolls it back
-            if scope is None:
-                await tx.execute("begin")
-            else:
-                await tx.execute((BEGIN % (scope.tenant_id, scope.mode)).encode())
-            yield tx
+            tx.begin_later(scope)
+            try:
+                yield tx
+            finally:
+                tx.begin_no_more()
 
     async def ask(self, scope: Scope, query: LiteralString, params: Sequence[Any]) -> DictRow | None:
         """The first row of one read in a transaction of its own.
@@ -139,7 +181,7 @@ class Database:
         shapes to prepare. Raises psycopg's QueryCanceled after `seconds`.
         """
         async with self.transaction(scope) as tx:
-            await tx.execute(f"set transaction read only; set local statement_timeout = {seconds * 1000:d}".encode())
+            await tx.execute(_READ_ONLY, (str(seconds * 1000),))
             cursor = AsyncRawCursor(tx, row_factory=dict_row)
             await cursor.execute(query, params, prepare=False)
             return await cursor.fetchone()

@@ -192,11 +192,18 @@ LEDGER: Final = (
         (
             Edit(
                 "infra/database.py",
-                "begin; set local app.tenant = '%s'; set local app.mode = '%s'",
-                "begin; set app.tenant = '%s'; set app.mode = '%s'",
+                "\"set local app.tenant = '%s'\", \"set local app.mode = '%s'\"",
+                "\"set app.tenant = '%s'\", \"set app.mode = '%s'\"",
             ),
         ),
         (f"{_INVESTING}test_a_scope_is_gone_with_its_transaction",),
+    ),
+    Guard(
+        "nothing runs before its BEGIN",
+        "E2",
+        "a statement may go past what begins its transaction",
+        (Edit("infra/database.py", "if self._opening:\n            raise", "if False:\n            raise"),),
+        ("tests/models/test_transactions.py::test_nothing_runs_before_its_begin",),
     ),
 )
 
