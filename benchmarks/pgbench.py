@@ -20,7 +20,7 @@ from benchmarks.posters import HOT, WALLETS, Kind, Side, Where, deposit
 from cli.stack.postgres import binaries
 from infra.database import BEGIN
 from models import ledger
-from models.ledger_arguments import values_of
+from models.ledger_arguments import values_to_add
 
 _DEBIT: Final = {"one": rf"\set debit random(1, {WALLETS - 1})", "hot": rf"\set debit {HOT}"}
 # A colon begins a variable only before the name of one: those of account codes and of dates stay.
@@ -76,17 +76,19 @@ class PgBench:
 
     def _ours(self) -> tuple[str, Mapping[str, object]]:
         """The product's call with the values of one of its postings, but for the key and the accounts; and the values."""
-        _, event, phase, digest, at, expires, debit, credit, minor = values_of(deposit())
-        assert expires is None, "a deposit does not expire"
+        values = values_to_add(deposit())
+        assert values is not None, "a deposit lowers nothing"
+        _, event, digest, at, debit, debit_stripes, credit, credit_stripes, minor = values
         scope, key = self._where.scope, f"pgbench/{time.time_ns()}/{next(_runs)}"
-        values = {"key": key, "event": event, "phase": phase, "digest": digest, "at": at, "minor": minor}
+        defined = {"key": key, "event": event, "digest": digest, "at": at, "minor": minor}
+        defined |= {"debit_stripes": debit_stripes, "credit_stripes": credit_stripes}
         codes = []
         for side, code, number in (("debit", debit, ":debit"), ("credit", credit, ":wallet")):
-            values[f"{side}_before"], values[f"{side}_after"] = re.split(r"\d+", str(code), maxsplit=1)
+            defined[f"{side}_before"], defined[f"{side}_after"] = re.split(r"\d+", str(code), maxsplit=1)
             codes.append(f":{side}_before::text || {number}::text || :{side}_after::text")
-        call = ledger.POST_ONE.strip() % (
-            ":key::text || '/' || :client_id::text || '/' || :n::text", ":event", ":phase", ":digest", ":at", "null",
-            *codes, ":minor",
+        call = ledger.ADD.strip() % (
+            ":key::text || '/' || :client_id::text || '/' || :n::text", ":event", ":digest", ":at",
+            codes[0], ":debit_stripes", codes[1], ":credit_stripes", ":minor",
         )  # fmt: skip
         begin = ";\n".join(BEGIN) % (scope.tenant_id, scope.mode)
-        return _TRANSACTION.format(begin=begin, call=call), values
+        return _TRANSACTION.format(begin=begin, call=call), defined

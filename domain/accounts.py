@@ -68,6 +68,16 @@ class AccountSpec:
         ):
             raise InvalidPosting(f"not an account code of {self.currency}: {self.code!r}")
 
+    @property
+    def debits_freely(self) -> bool:
+        """Whether a debit can break no bound: the account is unbounded, or grows by it."""
+        return not self.bounded or self.kind.debit_normal
+
+    @property
+    def credits_freely(self) -> bool:
+        """As `debits_freely`, of a credit."""
+        return not self.bounded or not self.kind.debit_normal
+
 
 @lru_cache(maxsize=_REMEMBERED)
 def provider_clearing(provider: str, currency: str) -> AccountSpec:

@@ -114,6 +114,21 @@ select a.tenant_id || '/' || a.mode || '/' || a.code as subject, 'available, hol
  where a.bounded and b.available < 0
 """  # noqa: S608  constant text
 
+# A posting believes what a balance says of its account.
+_RULES = """
+select distinct b.tenant_id || '/' || b.mode || '/' || coalesce(a.code, 'account ' || b.account_id) as subject,
+       'repeated in its balance (code, stripes, bounded, debit-normal, debits and credits freely)' as detail,
+       concat_ws(', ', a.code, a.stripes, a.bounded, s.debit_normal, s.debits_freely, s.credits_freely) as expected,
+       concat_ws(', ', b.code, b.stripes, b.bounded, b.debit_normal, b.debits_freely, b.credits_freely) as actual
+  from ledger_balances b
+  left join ledger_accounts a on a.tenant_id = b.tenant_id and a.mode = b.mode and a.id = b.account_id
+ cross join lateral (
+       select a.kind in ('asset', 'expense') as debit_normal, not a.bounded or a.kind in ('asset', 'expense') as debits_freely,
+              not a.bounded or a.kind not in ('asset', 'expense') as credits_freely) s
+ where (b.code, b.stripes, b.bounded, b.debit_normal, b.debits_freely, b.credits_freely)
+       is distinct from (a.code, a.stripes, a.bounded, s.debit_normal, s.debits_freely, s.credits_freely)
+"""
+
 _RESOLUTIONS = """
 select h.tenant_id || '/' || h.mode || '/' || coalesce(t.key, 'transaction ' || h.target_id) as subject,
        case when h.reversal then 'reversed by ' else 'resolved by ' end || h.keys as detail,
@@ -191,6 +206,7 @@ _CHECKS: Final = (
     ("A1", _CROOKED),
     ("A1", _PARTS),
     ("A3", _BALANCES),
+    ("A3", _RULES),
     ("A4", _FLOORS),
     ("A5", _RESOLUTIONS),
     ("A5", _MIRRORS),

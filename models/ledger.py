@@ -1,7 +1,7 @@
 """The ledger's tables and the only writer of money.
 
-Three tables, all written by the database functions `ledger_post_one` and `ledger_post`
-(migrations/sql/ledger_transfers_posting.sql): the app role may read them and call these, nothing else. A caller builds a
+Three tables, all written by the database functions `ledger_add`, `ledger_post_one` (migrations/sql/ledger_by_code.sql) and
+`ledger_post` (ledger_transfers_posting.sql): the app role may read them and call these, nothing else. A caller builds a
 `Posting` with a template of `domain/accounts.py` and hands it to `post` or `post_many` inside its own transaction, so money
 and the rows that describe it commit together.
 
@@ -40,7 +40,7 @@ from domain.errors import DomainError, NotFound
 from domain.money import InvalidMoney, Money
 from infra.database import Tx, fetch_one
 from models.base import Scoped
-from models.ledger_arguments import arguments, rows_of, values_of
+from models.ledger_arguments import arguments, rows_of, values_of, values_to_add
 
 
 class LedgerAccount(Scoped, table=True):
@@ -58,15 +58,21 @@ class LedgerAccount(Scoped, table=True):
 
 
 class LedgerBalance(Scoped, table=True):
-    """One stripe of an account's cached balance; only the sum over the stripes means anything."""
+    """One stripe of an account's cached balance; only the sum over the stripes means anything.
+
+    The account's rules are repeated here, so that a posting finds all it needs by `code` and stripe.
+    """
 
     __tablename__ = "ledger_balances"
 
     account_id: int = Field(primary_key=True, sa_type=BigInteger)
+    code: str
     stripe: int = Field(primary_key=True, sa_type=SmallInteger)
     stripes: int = Field(sa_type=SmallInteger)
     bounded: bool
     debit_normal: bool
+    debits_freely: bool
+    credits_freely: bool
     posted_minor: int = Field(sa_type=BigInteger)
     pending_debit_minor: int = Field(sa_type=BigInteger)
     pending_credit_minor: int = Field(sa_type=BigInteger)
@@ -128,10 +134,16 @@ class PostedTransaction:
     replayed: bool
 
 
+ADD = """
+select ledger_add(%s, %s, %s::uuid, %s::timestamptz, %s, %s::smallint, %s, %s::smallint, %s) as id
+"""
+"""One new final transfer that lowers no bounded account; its values are those of `ledger_arguments.values_to_add`. The id is
+null when `POST` has the answer."""
+
 POST_ONE = """
 select ledger_post_one(%s, %s, %s::ledger_phase, %s::uuid, %s::timestamptz, %s::timestamptz, %s, %s, %s) as id
 """
-"""One new transfer; its values are those of `ledger_arguments.values_of`. The id is null when `POST` has the answer."""
+"""One new transfer of any other kind; its values are those of `ledger_arguments.values_of`. Null as `ADD`."""
 
 POST = """
 select ids, replayed from ledger_post(
@@ -145,7 +157,8 @@ select ids, replayed from ledger_post(
 async def post(tx: Tx, posting: Posting) -> PostedTransaction:
     """Write one posting, or find it already written. Raises as `post_many` does."""
     if len(posting.legs) == 2:
-        row = await _call(tx, POST_ONE, values_of(posting))
+        added = values_to_add(posting)
+        row = await (_call(tx, ADD, added) if added else _call(tx, POST_ONE, values_of(posting)))
         if row["id"] is not None:
             return PostedTransaction(row["id"], replayed=False)
     return (await post_many(tx, (posting,)))[0]

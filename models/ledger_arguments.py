@@ -3,8 +3,26 @@ with one element a transfer, written as Postgres's own literals."""
 
 from collections.abc import Sequence
 
-from domain.accounts import Posting
+from domain.accounts import Phase, Posting
 from domain.transfers import Transfer, pair_up
+
+
+def values_to_add(posting: Posting) -> tuple[str | int, ...] | None:
+    """The values of `ledger_add`, for a posting of two legs; None where it is held, or lowers a bounded account."""
+    (each,) = pair_up(posting.legs)
+    if posting.phase is not Phase.SINGLE or not each.debit.debits_freely or not each.credit.credits_freely:
+        return None
+    return (
+        posting.key,
+        posting.event,
+        posting.payload_hash,
+        posting.effective_at.isoformat(),
+        each.debit.code,
+        each.debit.stripes,
+        each.credit.code,
+        each.credit.stripes,
+        each.amount_minor,
+    )
 
 
 def values_of(posting: Posting) -> tuple[str | int | None, ...]:

@@ -7,7 +7,11 @@ from tests.controls.guard import FINDING, Edit, Guard
 _TABLES_SQL: Final = "migrations/sql/ledger_transfers.sql"
 _FLOOR_SQL: Final = "migrations/sql/ledger_posting.sql"
 _POST_SQL: Final = "migrations/sql/ledger_transfers_posting.sql"
-_ONE_SQL: Final = "migrations/sql/ledger_post_one.sql"
+_CODE_SQL: Final = "migrations/sql/ledger_by_code.sql"
+_OWN: Final = "b.tenant_id = v_tenant and b.mode = v_mode and "
+_TO_D: Final = "\n        returning b.account_id into d_id;\n"
+_TO_C: Final = "\n        returning b.account_id into c_id;\n"
+_ADD: Final = "tests/models/test_ledger_add.py::"
 _RACES: Final = "tests/models/test_ledger_races.py::"
 _GUARDS: Final = "tests/models/test_ledger_guards.py::"
 _POSTING: Final = "tests/models/test_ledger_posting.py::"
@@ -22,9 +26,27 @@ LEDGER: Final = (
         "no unique index on a posting's key",
         (
             Edit(_TABLES_SQL, "add primary key (key, tenant_id, mode, part), "),
-            Edit(_ONE_SQL, "on conflict (key, tenant_id, mode, part) do nothing", "on conflict do nothing"),
+            Edit(_CODE_SQL, " 3)\n        on conflict (key, tenant_id, mode, part) do", " 3)\n        on conflict do"),
+            Edit(
+                _CODE_SQL,
+                "            on conflict (key, tenant_id, mode, part) do nothing",
+                "            on conflict do nothing",
+            ),
         ),
         (f"{_RACES}test_copies_of_one_posting",),
+    ),
+    Guard(
+        "what a taken key moved is moved back",
+        "A3",
+        "a posting whose key is taken has moved its balances once more",
+        (
+            Edit(
+                _CODE_SQL,
+                "returning id into v_id;\n    if v_id is null then",
+                "returning id into v_id;\n    if false then",
+            ),
+        ),
+        (f"{_ADD}test_what_it_cannot_write_moves_nothing", f"{_RACES}test_copies_of_one_posting"),
     ),
     Guard(
         "ledger key, one posting",
@@ -76,6 +98,26 @@ LEDGER: Final = (
         (f"{_RACES}test_thirty_two_writers_and_money_for_exactly_k",),
     ),
     Guard(
+        "what lowers nothing lowers nothing",
+        "A4",
+        "a bounded account may be lowered without a look at what it has",
+        (
+            Edit(_CODE_SQL, f" and b.debits_freely{_TO_D}        update", f"{_TO_D}        update"),
+            Edit(_CODE_SQL, f" and b.debits_freely{_TO_D}    end if", f"{_TO_D}    end if"),
+        ),
+        (f"{_ADD}test_what_it_cannot_write_moves_nothing",),
+    ),
+    Guard(
+        "a balance's own tenant",
+        "E2",
+        "a posting moves the balances of every tenant that has an account of that code",
+        (
+            Edit(_CODE_SQL, f"{_OWN}b.debits_freely{_TO_D}        update", f"b.debits_freely{_TO_D}        update"),
+            Edit(_CODE_SQL, f"{_OWN}b.credits_freely{_TO_C}    else", f"b.credits_freely{_TO_C}    else"),
+        ),
+        (f"{_ADD}test_the_same_code_elsewhere_is_not_touched",),
+    ),
+    Guard(
         "floor over all stripes",
         "A4",
         "each writer looks at its own stripe of the balance",
@@ -101,8 +143,9 @@ LEDGER: Final = (
         "A1",
         "what leaves an account in one currency comes into another",
         (
-            Edit(_ONE_SQL, "if d_currency = c_currency and", "if"),
-            Edit(_ONE_SQL, "elsif d_currency <> c_currency then", "elsif false then"),
+            Edit(_CODE_SQL, "and c_id is not null and right(p_debit, 3) = right(p_credit, 3)", "and c_id is not null"),
+            Edit(_CODE_SQL, "if d_currency = c_currency and", "if"),
+            Edit(_CODE_SQL, "elsif d_currency <> c_currency then", "elsif false then"),
             Edit(_POST_SQL, "where v_currencies[i.debit] <> v_currencies[i.credit])", "where false)"),
         ),
         (f"{_GUARDS}test_both_doors_refuse_two_currencies",),
@@ -110,11 +153,10 @@ LEDGER: Final = (
     Guard(
         "balances are locked in order",
         "A3",
-        "a posting locks the debited account first, whichever is the lower",
+        "a posting locks the debited account first, whichever code is the lower",
         (
-            Edit(_ONE_SQL, " if d_id < c_id then\n", " if true then\n"),
-            Edit(_ONE_SQL, " if d_id > c_id then\n", " if false then\n"),
-            Edit(_ONE_SQL, "elsif d_id < c_id then", "elsif true then"),
+            Edit(_CODE_SQL, 'if p_debit collate "C" < p_credit then\n        update', "if true then\n        update"),
+            Edit(_CODE_SQL, 'if p_debit collate "C" < p_credit then\n        done', "if true then\n        done"),
         ),
         (f"{_RACES}test_opposite_postings_do_not_deadlock",),
         shows=f"{FINDING}|psycopg.errors.DeadlockDetected",

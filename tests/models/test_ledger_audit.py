@@ -167,6 +167,24 @@ async def test_a_single_unit_in_a_cached_hold(books: Books) -> None:
     assert [each.invariant for each in await books.findings()] == ["A3"]
 
 
+REPEATED = {
+    "code = 'wallet:usr_2:NGN'": "wallet:usr_2:NGN, 1, t, f, f, t",
+    "debits_freely = true": "wallet:usr_1:NGN, 1, t, f, t, t",
+    "stripes = 2, bounded = false": "wallet:usr_1:NGN, 2, f, f, f, t",
+}
+
+
+@pytest.mark.parametrize("change", REPEATED)
+async def test_a_balance_that_says_other_things_of_its_account(books: Books, change: str) -> None:
+    books.tamper(
+        f"update ledger_balances set {change} where MINE and account_id = "
+        "(select id from ledger_accounts where MINE and code = 'wallet:usr_1:NGN')"
+    )
+    [found] = await books.findings()
+    assert (found.invariant, found.subject) == ("A3", books.subject("wallet:usr_1:NGN"))
+    assert found.expected == "wallet:usr_1:NGN, 1, t, f, f, t" and found.actual.endswith(REPEATED[change])
+
+
 async def test_a_lost_stripe(books: Books) -> None:
     books.tamper(
         "delete from ledger_balances where ctid = (select min(ctid) from ledger_balances where MINE and posted_minor = 0)"

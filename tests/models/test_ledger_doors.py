@@ -80,5 +80,5 @@ async def test_no_money_moves_that_no_balance_counts(
     for key, minor in (("there", 1), ("back", -1)):
         posting = Posting(f"{lost}-{key}", "moved", Phase.SINGLE, DAY, (Leg(debit, minor), Leg(credit, -minor)))
         async with database.transaction(scope) as tx:
-            with pytest.raises(psycopg.errors.RaiseException, match="has no balance"):
+            with pytest.raises(psycopg.errors.RaiseException, match="accounts have a balance"):
                 await ledger.post(tx, posting)

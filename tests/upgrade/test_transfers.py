@@ -41,7 +41,11 @@ select t.tenant_id::text, t.mode, t.id, t.key, e.account_id, e.currency, e.pendi
   from ledger_transactions t join ledger_entries e on e.transaction_id = t.id group by 1, 2, 3, 4, 5, 6, 7 order by 3, 5, 7
 """
 _TRANSACTIONS = "select * from ledger_transactions order by id"
-_BALANCES = "select * from ledger_balances order by account_id, stripe"
+_BALANCES = """
+select tenant_id, mode, account_id, stripe, stripes, bounded, debit_normal, posted_minor, pending_debit_minor,
+       pending_credit_minor
+  from ledger_balances order by account_id, stripe
+"""
 
 
 def deposit(key: str, amount: int) -> Posting:
