@@ -29,7 +29,7 @@ from domain import accounts
 from domain.money import Money
 from infra.database import Database
 from models import ledger
-from models.ledger_arguments import arguments, rows_of
+from models.ledger_arguments import POST_NEW, arguments_of_new, rows_of
 
 _CLIENTS = 16
 _ROUNDS = 7
@@ -78,7 +78,7 @@ async def measure(stack: Stack) -> AsyncIterator[Ratio]:
 async def _batches(where: Where, side: Side) -> float:
     """Postings a second of batches whose arguments are ready, by one connection that has made such a call before."""
     ready = [_batch(side) for _ in range(_BATCHES + 1)]
-    query = ledger.POST if side == "ours" else _BARE_BATCH
+    query = POST_NEW if side == "ours" else _BARE_BATCH
     db = Database(where.app_url if side == "ours" else where.owner_url, name="bench-batch", max_size=1)
     await db.open()
 
@@ -99,7 +99,9 @@ async def _batches(where: Where, side: Side) -> float:
 
 def _batch(side: Side) -> Sequence[object]:
     if side == "ours":
-        return arguments(rows_of([deposit() for _ in range(BATCH)]))
+        values = arguments_of_new(rows_of([deposit() for _ in range(BATCH)]))
+        assert values is not None, "a deposit lowers nothing"
+        return values
     pairs = [two_accounts() for _ in range(BATCH)]
     columns = [debit for debit, _ in pairs], [credit for _, credit in pairs], [100] * BATCH
     return ["{" + ",".join(map(str, column)) + "}" for column in columns]

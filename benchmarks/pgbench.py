@@ -19,8 +19,7 @@ from typing import Final
 from benchmarks.posters import HOT, WALLETS, Kind, Side, Where, deposit
 from cli.stack.postgres import binaries
 from infra.database import BEGIN
-from models import ledger
-from models.ledger_arguments import values_to_add
+from models.ledger_arguments import ADD, values_to_add
 
 _DEBIT: Final = {"one": rf"\set debit random(1, {WALLETS - 1})", "hot": rf"\set debit {HOT}"}
 # A colon begins a variable only before the name of one: those of account codes and of dates stay.
@@ -86,7 +85,7 @@ class PgBench:
         for side, code, number in (("debit", debit, ":debit"), ("credit", credit, ":wallet")):
             defined[f"{side}_before"], defined[f"{side}_after"] = re.split(r"\d+", str(code), maxsplit=1)
             codes.append(f":{side}_before::text || {number}::text || :{side}_after::text")
-        call = ledger.ADD.strip() % (
+        call = ADD.strip() % (
             ":key::text || '/' || :client_id::text || '/' || :n::text", ":event", ":digest", ":at",
             codes[0], ":debit_stripes", codes[1], ":credit_stripes", ":minor",
         )  # fmt: skip

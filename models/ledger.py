@@ -1,9 +1,10 @@
 """The ledger's tables and the only writer of money.
 
-Three tables, all written by the database functions `ledger_add`, `ledger_post_one` (migrations/sql/ledger_by_code.sql) and
-`ledger_post` (ledger_transfers_posting.sql): the app role may read them and call these, nothing else. A caller builds a
-`Posting` with a template of `domain/accounts.py` and hands it to `post` or `post_many` inside its own transaction, so money
-and the rows that describe it commit together.
+Three tables, all written by four database functions (migrations/sql): the app role may read them and call these, nothing else.
+`ledger_add` and `ledger_post_one` write one new transfer, `ledger_post_new` a batch of them, and `ledger_post` everything, also
+what the others leave: it is asked when one answers null, and says why or that it was there before. A caller builds a `Posting`
+with a template of `domain/accounts.py` and hands it to `post` or `post_many` inside its own transaction, so money and the
+rows that describe it commit together.
 
 A refusal is raised as a domain error and leaves the transaction aborted: let it end there, or wrap the call in
 `async with tx.transaction():` (a savepoint) to go on. Two postings in one transaction lock in the order they are made;
@@ -40,7 +41,17 @@ from domain.errors import DomainError, NotFound
 from domain.money import InvalidMoney, Money
 from infra.database import Tx, fetch_one
 from models.base import Scoped
-from models.ledger_arguments import arguments, rows_of, values_of, values_to_add
+from models.ledger_arguments import (
+    ADD,
+    POST,
+    POST_NEW,
+    POST_ONE,
+    arguments,
+    arguments_of_new,
+    rows_of,
+    values_of,
+    values_to_add,
+)
 
 
 class LedgerAccount(Scoped, table=True):
@@ -134,26 +145,6 @@ class PostedTransaction:
     replayed: bool
 
 
-ADD = """
-select ledger_add(%s, %s, %s::uuid, %s::timestamptz, %s, %s::smallint, %s, %s::smallint, %s) as id
-"""
-"""One new final transfer that lowers no bounded account; its values are those of `ledger_arguments.values_to_add`. The id is
-null when `POST` has the answer."""
-
-POST_ONE = """
-select ledger_post_one(%s, %s, %s::ledger_phase, %s::uuid, %s::timestamptz, %s::timestamptz, %s, %s, %s) as id
-"""
-"""One new transfer of any other kind; its values are those of `ledger_arguments.values_of`. Null as `ADD`."""
-
-POST = """
-select ids, replayed from ledger_post(
-    %s::text[], %s::integer[], %s::text[], %s::ledger_phase[], %s::uuid[], %s::timestamptz[], %s::timestamptz[],
-    %s::text[], %s::integer[], %s::integer[], %s::bigint[], %s::text[],
-    %s::text[], %s::text[], %s::boolean[], %s::smallint[])
-"""
-"""Any number of postings; its values are those of `ledger_arguments.arguments`."""
-
-
 async def post(tx: Tx, posting: Posting) -> PostedTransaction:
     """Write one posting, or find it already written. Raises as `post_many` does."""
     if len(posting.legs) == 2:
@@ -192,8 +183,13 @@ async def post_many(tx: Tx, postings: Sequence[Posting]) -> list[PostedTransacti
     if not unique:
         return []
     rows = rows_of(list(unique.values()))
-    answer = await _call(tx, POST, arguments(rows))
-    posted = map(PostedTransaction, answer["ids"], answer["replayed"])
+    new = arguments_of_new(rows)
+    ids = (await _call(tx, POST_NEW, new))["ids"] if new else None
+    if ids is not None:
+        posted = [PostedTransaction(id, replayed=False) for id in ids]
+    else:
+        answer = await _call(tx, POST, arguments(rows))
+        posted = list(map(PostedTransaction, answer["ids"], answer["replayed"]))
     by_key = {posting.key: each for (posting, _, _), each in zip(rows, posted, strict=True)}
     return [by_key[posting.key] for posting in postings]
 

@@ -1,10 +1,37 @@
-"""How postings travel to the ledger's functions: one new transfer as plain values, any number of postings as parallel arrays
-with one element a transfer, written as Postgres's own literals."""
+"""How postings travel to the ledger's functions: the calls, and their values. One new transfer is plain values, any number of
+postings parallel arrays with one element a transfer, written as Postgres's own literals."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from domain.accounts import Phase, Posting
 from domain.transfers import Transfer, pair_up
+
+ADD = """
+select ledger_add(%s, %s, %s::uuid, %s::timestamptz, %s, %s::smallint, %s, %s::smallint, %s) as id
+"""
+"""One new final transfer that lowers no bounded account; its values are those of `values_to_add`. The id is
+null when `POST` has the answer."""
+
+POST_ONE = """
+select ledger_post_one(%s, %s, %s::ledger_phase, %s::uuid, %s::timestamptz, %s::timestamptz, %s, %s, %s) as id
+"""
+"""One new transfer of any other kind; its values are those of `values_of`. Null as `ADD`."""
+
+POST_NEW = """
+select ledger_post_new(
+    %s::text[], %s::integer[], %s::text[], %s::ledger_phase, %s::uuid[], %s::timestamptz[], %s::timestamptz[],
+    %s::integer[], %s::integer[], %s::bigint[], %s::text[], %s::smallint[], %s) as ids
+"""
+"""New transfers; its values are those of `arguments_of_new`. The ids are null when `POST` has the answer."""
+
+POST = """
+select ids, replayed from ledger_post(
+    %s::text[], %s::integer[], %s::text[], %s::ledger_phase[], %s::uuid[], %s::timestamptz[], %s::timestamptz[],
+    %s::text[], %s::integer[], %s::integer[], %s::bigint[], %s::text[],
+    %s::text[], %s::text[], %s::boolean[], %s::smallint[])
+"""
+"""Any number of postings; its values are those of `arguments`."""
 
 
 def values_to_add(posting: Posting) -> tuple[str | int, ...] | None:
@@ -54,16 +81,38 @@ def rows_of(postings: Sequence[Posting]) -> list[Row]:
     ]
 
 
-def arguments(rows: Sequence[Row]) -> tuple[str | None, ...]:
-    """The parallel arrays of `ledger_post`. Text literals: ten times cheaper to build than lists are to adapt."""
+class Arguments(NamedTuple):
+    """The parallel arrays of `ledger_post`, as text literals: ten times cheaper to build than lists are to adapt."""
+
+    keys: str
+    parts: str | None
+    events: str
+    phases: str
+    hashes: str
+    effective: str
+    expires: str | None
+    targets: str | None
+    debits: str | None
+    credits: str | None
+    amounts: str | None
+    currencies: str | None
+    codes: str
+    kinds: str
+    bounded: str
+    stripes: str
+
+
+def arguments(rows: Sequence[Row]) -> Arguments:
+    """The values of `ledger_post`."""
     heads = [posting for posting, _, _ in rows]
     parts = [part for _, part, _ in rows]
     transfers = [each for _, _, each in rows]
     accounts = {spec.code: spec for each in transfers if each for spec in (each.debit, each.credit)}
-    positions = {code: position for position, code in enumerate(accounts, start=1)}
-    specs = accounts.values()
+    codes = sorted(accounts)  # as they are locked
+    positions = {code: position for position, code in enumerate(codes, start=1)}
+    specs = [accounts[code] for code in codes]
     targets = [p.target for p in heads]
-    return (
+    return Arguments(
         _texts([p.key for p in heads]),
         None if max(parts) == 1 else _array(parts),
         _shared([p.event for p in heads]),
@@ -76,10 +125,30 @@ def arguments(rows: Sequence[Row]) -> tuple[str | None, ...]:
         _column([each and positions[each.credit.code] for each in transfers]),
         _column([each.amount_minor if each else p.amount and p.amount.amount_minor for p, _, each in rows]),
         _column([p.amount and p.amount.currency for p in heads]),
-        _array([s.code for s in specs]),
+        _array(codes),
         _array([s.kind.value for s in specs]),
         _array([s.bounded for s in specs]),
         _array([s.stripes for s in specs]),
+    )
+
+
+def arguments_of_new(rows: Sequence[Row]) -> tuple[str | None, ...] | None:
+    """The values of `ledger_post_new`; None where that has no answer: a posting acts on another, some are held and some
+    final, there are several currencies, or an account of several stripes may be lowered that is bounded."""
+    kinds = {(posting.phase, each.debit.currency) if each else None for posting, _, each in rows}
+    if len(kinds) > 1 or None in kinds or any([each and _lowers_striped(each) for _, _, each in rows]):
+        return None
+    ((phase, currency),) = [kind for kind in kinds if kind]
+    sets = arguments(rows)
+    return (
+        *(sets.keys, sets.parts, sets.events, phase.value, sets.hashes, sets.effective, sets.expires),
+        *(sets.debits, sets.credits, sets.amounts, sets.codes, sets.stripes, currency),
+    )
+
+
+def _lowers_striped(each: Transfer) -> bool:
+    return (each.debit.stripes > 1 and not each.debit.debits_freely) or (
+        each.credit.stripes > 1 and not each.credit.credits_freely
     )
 
 

@@ -8,6 +8,8 @@ _TABLES_SQL: Final = "migrations/sql/ledger_transfers.sql"
 _FLOOR_SQL: Final = "migrations/sql/ledger_posting.sql"
 _POST_SQL: Final = "migrations/sql/ledger_transfers_posting.sql"
 _CODE_SQL: Final = "migrations/sql/ledger_by_code.sql"
+_NEW_SQL: Final = "migrations/sql/ledger_post_new.sql"
+_NEW: Final = "tests/models/test_ledger_new.py::"
 _OWN: Final = "b.tenant_id = v_tenant and b.mode = v_mode and "
 _TO_D: Final = "\n        returning b.account_id into d_id;\n"
 _TO_C: Final = "\n        returning b.account_id into c_id;\n"
@@ -118,6 +120,28 @@ LEDGER: Final = (
         (f"{_ADD}test_the_same_code_elsewhere_is_not_touched",),
     ),
     Guard(
+        "floor of a batch of new money",
+        "A4",
+        "a batch may take a wallet below zero",
+        (Edit(_NEW_SQL, "b.pending_debit_minor - d.debit end >= 0)", "b.pending_debit_minor - d.debit end >= -1000)"),),
+        (f"{_NEW}test_what_it_cannot_write_moves_nothing",),
+    ),
+    Guard(
+        "a batch's own tenant",
+        "E2",
+        "a batch moves the balances of every tenant that has accounts of those codes",
+        (Edit(_NEW_SQL, " and b.tenant_id = v_tenant and b.mode = v_mode"),),
+        (f"{_NEW}test_the_same_codes_elsewhere_are_not_touched",),
+    ),
+    Guard(
+        "sums lie beside their accounts",
+        "A3",
+        "an account that no transfer names shifts the sums of the others",
+        (Edit(_NEW_SQL, "if cardinality(v_debit) is distinct from cardinality(p_codes) then", "if false then"),),
+        (f"{_NEW}test_an_account_no_transfer_names_is_refused",),
+        shows=f"{FINDING}|psycopg.errors.NotNullViolation",
+    ),
+    Guard(
         "floor over all stripes",
         "A4",
         "each writer looks at its own stripe of the balance",
@@ -151,6 +175,13 @@ LEDGER: Final = (
         (f"{_GUARDS}test_both_doors_refuse_two_currencies",),
     ),
     Guard(
+        "one currency a batch",
+        "A1",
+        "a batch of new money says any currency of its accounts",
+        (Edit(_NEW_SQL, "               and right(d.code, 3) = p_currency\n"),),
+        (f"{_NEW}test_what_is_no_transfer_is_refused",),
+    ),
+    Guard(
         "balances are locked in order",
         "A3",
         "a posting locks the debited account first, whichever code is the lower",
@@ -159,6 +190,14 @@ LEDGER: Final = (
             Edit(_CODE_SQL, 'if p_debit collate "C" < p_credit then\n        done', "if true then\n        done"),
         ),
         (f"{_RACES}test_opposite_postings_do_not_deadlock",),
+        shows=f"{FINDING}|psycopg.errors.DeadlockDetected",
+    ),
+    Guard(
+        "a batch locks balances in order",
+        "A3",
+        "a batch of new money locks balances as they come",
+        (Edit(_NEW_SQL, '\n                     order by c.code collate "C") d', ") d"),),
+        (f"{_NEW}test_balances_are_locked_in_the_order_of_codes_whatever_the_callers",),
         shows=f"{FINDING}|psycopg.errors.DeadlockDetected",
     ),
     Guard(

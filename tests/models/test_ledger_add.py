@@ -12,7 +12,7 @@ from domain.accounts import Posting
 from domain.money import Money
 from infra.database import Database, Tx
 from models import ledger
-from models.ledger_arguments import values_to_add
+from models.ledger_arguments import ADD, values_to_add
 
 DAY = datetime(2030, 1, 1, tzinfo=UTC)
 PROVIDER, WALLET, SHILLINGS = "provider:stripe:NGN", "wallet:usr_1:NGN", "wallet:usr_1:KES"
@@ -65,7 +65,7 @@ async def opened(database: Database, scope: Scope) -> None:
 async def test_what_it_cannot_write_moves_nothing(database: Database, scope: Scope, why: str) -> None:
     async with database.transaction(scope) as tx:
         before = await figures(tx), await transfers(tx)
-        assert await (await tx.execute(ledger.ADD, CANNOT[why])).fetchone() == {"id": None}
+        assert await (await tx.execute(ADD, CANNOT[why])).fetchone() == {"id": None}
     async with database.transaction(scope) as tx:
         assert (await figures(tx), await transfers(tx)) == before
 
@@ -74,7 +74,7 @@ async def test_what_it_cannot_write_moves_nothing(database: Database, scope: Sco
 async def test_the_door_writes_what_it_can(database: Database, scope: Scope) -> None:
     """The same call as above, with nothing in its way."""
     async with database.transaction(scope) as tx:
-        [row] = await (await tx.execute(ledger.ADD, add("x", (PROVIDER, 16), (WALLET, 1)))).fetchall()
+        [row] = await (await tx.execute(ADD, add("x", (PROVIDER, 16), (WALLET, 1)))).fetchall()
         assert row["id"] is not None
         assert (
             (await ledger.balance(tx, PROVIDER)).posted_minor == (await ledger.balance(tx, WALLET)).posted_minor == 705
@@ -92,7 +92,7 @@ async def test_fewer_stripes_than_there_are_will_do(database: Database, scope: S
     """A process that was started with an older chart counts as every other does: the balance is the sum."""
     async with database.transaction(scope) as tx:
         for n in range(3):
-            [row] = await (await tx.execute(ledger.ADD, add(f"x{n}", (PROVIDER, 1 + n), (WALLET, 1)))).fetchall()
+            [row] = await (await tx.execute(ADD, add(f"x{n}", (PROVIDER, 1 + n), (WALLET, 1)))).fetchall()
             assert row["id"] is not None
         assert (await ledger.balance(tx, PROVIDER)).posted_minor == 715
 
@@ -114,7 +114,7 @@ async def test_the_same_code_elsewhere_is_not_touched(database: Database, scope:
     assert values is not None
     for other in (live, None):
         async with database.transaction(other) as tx:
-            assert await (await tx.execute(ledger.ADD, values)).fetchone() == {"id": None}
+            assert await (await tx.execute(ADD, values)).fetchone() == {"id": None}
     async with database.transaction(live) as tx:
         await ledger.post(tx, deposit("elsewhere", 5))
     async with database.transaction(scope) as tx:

@@ -16,7 +16,7 @@ from domain.transfers import Transfer
 from infra.database import Database
 from models import ledger
 from models.ledger import LedgerTransfer
-from models.ledger_arguments import arguments, rows_of
+from models.ledger_arguments import POST, POST_ONE, arguments, rows_of
 
 DAY = datetime(2030, 1, 1, tzinfo=UTC)
 ESCROW = accounts.escrow("cmp_1", "NGN")
@@ -151,8 +151,8 @@ async def test_both_doors_refuse_two_currencies(database: Database, scope: Scope
     move = Transfer(accounts.wallet("usr_1", "KES"), ESCROW, 5)
     one = deposit("x", 5)
     doors = (
-        (ledger.POST, arguments([(one, 1, move)])),
-        (ledger.POST_ONE, ("x", "x", "single", uuid4(), DAY, None, "wallet:usr_1:KES", "provider:stripe:NGN", 5)),
+        (POST, arguments([(one, 1, move)])),
+        (POST_ONE, ("x", "x", "single", uuid4(), DAY, None, "wallet:usr_1:KES", "provider:stripe:NGN", 5)),
     )
     for query, values in doors:
         async with database.transaction(scope) as tx:
@@ -167,7 +167,7 @@ async def test_the_door_for_one_takes_no_resolution(database: Database, scope: S
     for phase in ("post", "void", "expire", "reversal"):
         values = ("x", "x", phase, uuid4(), DAY, None, "provider:stripe:NGN", WALLET.code, 5)
         async with database.transaction(scope) as tx:
-            assert await (await tx.execute(ledger.POST_ONE, values)).fetchone() == {"id": None}
+            assert await (await tx.execute(POST_ONE, values)).fetchone() == {"id": None}
 
 
 async def test_the_function_refuses_a_key_twice(database: Database, scope: Scope) -> None:
@@ -175,7 +175,7 @@ async def test_the_function_refuses_a_key_twice(database: Database, scope: Scope
     values = arguments(rows_of([deposit("d1", 5), deposit("d1", 5)]))
     async with database.transaction(scope) as tx:
         with pytest.raises(psycopg.DatabaseError) as caught:
-            await tx.execute(ledger.POST, values)
+            await tx.execute(POST, values)
     assert caught.value.sqlstate == "CH002"
 
 
