@@ -13,6 +13,7 @@ from typing import Any, LiteralString
 
 from psycopg import AsyncClientCursor, AsyncConnection, AsyncCursor, AsyncRawCursor, AsyncTransaction, sql
 from psycopg.abc import Params
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -64,11 +65,26 @@ class _Connection(AsyncConnection[DictRow]):
         if not self._opening:
             return await super().execute(query, params, prepare=prepare, binary=binary)
         opening, self._opening = self._opening, ()
-        async with self.pipeline():
-            for command in opening:
-                # How the driver itself begins a transaction: put into the queue, not waited for, without the price of a cursor.
-                await self.wait(self._exec_command(command))
-            return await super().execute(query, params, prepare=prepare, binary=binary)
+        try:
+            async with self.pipeline():
+                for command in opening:
+                    # As the driver itself begins a transaction: queued, not waited for, without the price of a cursor.
+                    await self.wait(self._exec_command(command))
+                return await super().execute(query, params, prepare=prepare, binary=binary)
+        except BaseException:
+            self._close_unless_begun()
+            raise
+
+    def _close_unless_begun(self) -> None:
+        """Close a connection that is not in a transaction now, or still sends without reading answers, as one is that was given
+        up while it changed to that. What comes next would run outside any transaction, or not learn what it did. The pool makes
+        another.
+        """
+        if (
+            self.info.transaction_status is TransactionStatus.IDLE
+            or self.pgconn.pipeline_status != PipelineStatus.OFF
+        ):
+            self.pgconn.finish()
 
     async def wait(self, *args: Any, **kwargs: Any) -> Any:
         """As the driver's, which does everything through it. Raises RuntimeError for what would run before its BEGIN."""

@@ -46,6 +46,7 @@ from models.ledger_arguments import (
     POST,
     POST_NEW,
     POST_ONE,
+    Row,
     arguments,
     arguments_of_new,
     rows_of,
@@ -152,7 +153,14 @@ async def post(tx: Tx, posting: Posting) -> PostedTransaction:
         row = await (_call(tx, ADD, added) if added else _call(tx, POST_ONE, values_of(posting)))
         if row["id"] is not None:
             return PostedTransaction(row["id"], replayed=False)
+        return (await _post(tx, rows_of((posting,))))[0]
     return (await post_many(tx, (posting,)))[0]
+
+
+async def _post(tx: Tx, rows: Sequence[Row]) -> list[PostedTransaction]:
+    """What was posted, or was there before; one for each row."""
+    answer = await _call(tx, POST, arguments(rows))
+    return list(map(PostedTransaction, answer["ids"], answer["replayed"]))
 
 
 async def _call(tx: Tx, query: LiteralString, values: Sequence[object]) -> DictRow:
@@ -188,8 +196,7 @@ async def post_many(tx: Tx, postings: Sequence[Posting]) -> list[PostedTransacti
     if ids is not None:
         posted = [PostedTransaction(id, replayed=False) for id in ids]
     else:
-        answer = await _call(tx, POST, arguments(rows))
-        posted = list(map(PostedTransaction, answer["ids"], answer["replayed"]))
+        posted = await _post(tx, rows)
     by_key = {posting.key: each for (posting, _, _), each in zip(rows, posted, strict=True)}
     return [by_key[posting.key] for posting in postings]
 

@@ -7,6 +7,9 @@
 -- Who moves first and then finds the key taken moves back. Both happen under the locks of these two rows, so that nobody sees it.
 -- Every writer locks balances in the order of code and stripe: the caller knows the codes, and the numbers only after a look-up.
 
+-- Both, in the order of those who write: who waits at the first has not yet looked for a function's text, and takes the new ones.
+lock table ledger_accounts, ledger_balances in access exclusive mode;
+
 alter table ledger_balances
     add column code text collate "C",
     -- Whether a debit (a credit) can break no bound: the account is unbounded, or is raised by it.
@@ -147,13 +150,16 @@ begin
     return v_id;
 end $$;
 
--- ledger_move (of ledger_move.sql), in the order of codes. An update locks each row as it comes to it, and so in the order of the
--- arrays where it looks each of their elements up: it may not join in another way.
+-- ledger_move (of ledger_move.sql), in the order of codes. An update locks each row as it comes to it: in the order of the arrays,
+-- where it looks each of their elements up, or of the index it looks them up in. It may not join in another way.
 create or replace function ledger_move(
     p_accounts bigint[], p_posted bigint[], p_debit bigint[], p_credit bigint[]
 ) returns void language plpgsql set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
+    v_tenant constant uuid := nullif(current_setting('app.tenant', true), '')::uuid;
+    v_mode constant text := nullif(current_setting('app.mode', true), '');
     v_ids bigint[];
+    v_codes text[];
     v_stripes smallint[];
     v_risky boolean[];
     v_wide boolean; -- whether an account's stripes must be held together
@@ -163,10 +169,10 @@ declare
     v_tids tid[];
     v_moved bigint;
 begin
-    select array_agg(d.id), array_agg(d.stripes), array_agg(d.risky), bool_or(d.risky and d.stripes > 1),
+    select array_agg(d.id), array_agg(d.code), array_agg(d.stripes), array_agg(d.risky), bool_or(d.risky and d.stripes > 1),
            array_agg(d.posted), array_agg(d.debit), array_agg(d.credit)
-      into v_ids, v_stripes, v_risky, v_wide, v_posted, v_debit, v_credit
-      from (select s.*, a.stripes, ledger_lowers(a.bounded, a.kind in ('asset', 'expense'), s.posted, s.debit, s.credit) as risky
+      into v_ids, v_codes, v_stripes, v_risky, v_wide, v_posted, v_debit, v_credit
+      from (select s.*, a.code, a.stripes, ledger_lowers(a.bounded, a.kind in ('asset', 'expense'), s.posted, s.debit, s.credit) as risky
               from (select l.id, sum(l.posted)::bigint as posted, sum(l.debit)::bigint as debit, sum(l.credit)::bigint as credit
                       from unnest(p_accounts, p_posted, p_debit, p_credit) as l(id, posted, debit, credit)
                      group by l.id) s
@@ -192,8 +198,8 @@ begin
            set posted_minor = b.posted_minor + d.posted,
                pending_debit_minor = b.pending_debit_minor + d.debit,
                pending_credit_minor = b.pending_credit_minor + d.credit
-          from unnest(v_ids, v_stripes, v_posted, v_debit, v_credit) as d(id, stripes, posted, debit, credit)
-         where b.account_id = d.id and b.stripe = pg_backend_pid() % d.stripes;
+          from unnest(v_codes, v_stripes, v_posted, v_debit, v_credit) as d(code, stripes, posted, debit, credit)
+         where b.code = d.code and b.stripe = pg_backend_pid() % d.stripes and b.tenant_id = v_tenant and b.mode = v_mode;
     end if;
     get diagnostics v_moved = row_count;
     if v_moved <> cardinality(v_ids) then

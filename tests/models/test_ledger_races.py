@@ -52,6 +52,7 @@ async def attempt(database: Database, scope: Scope, *postings: Posting, start: a
     try:
         async with database.transaction(scope) as tx:
             if start is not None:
+                await tx.execute("select 1")  # with which it begins
                 await start.wait()
             if len(postings) == 1:
                 return not (await ledger.post(tx, postings[0])).replayed

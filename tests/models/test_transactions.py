@@ -1,6 +1,7 @@
 """A transaction begins with its first statement, in one round trip: nothing runs before its BEGIN, or outside its scope."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from urllib.parse import urlsplit
@@ -10,7 +11,7 @@ import pytest
 from psycopg.pq import TransactionStatus
 
 from contracts.base import Scope
-from infra.database import Database, Tx
+from infra.database import BEGIN, Database, Tx
 from tests.fixtures.postgres import role_url
 
 WHERE = "select current_setting('app.tenant', true) as tenant, current_setting('app.mode', true) as mode"
@@ -109,6 +110,41 @@ async def test_one_that_is_given_up_in_its_first_statement_leaves_nothing(one: D
             await task
         async with asyncio.timeout(10), one.transaction() as tx:
             assert await where(tx) in (("", ""), (None, None))
+
+
+async def test_one_that_is_given_up_while_it_begins_leaves_no_half_of_it(one: Database, scope: Scope) -> None:
+    """In the one moment in which the driver lets others run while it turns to sending without waiting: after a busy while."""
+
+    async def busy() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        async with one.transaction(scope) as tx:
+            time.sleep(0.02)  # noqa: ASYNC251  more than it leaves the others waiting
+            asyncio.get_running_loop().call_soon(task.cancel)
+            await tx.execute("select 1")
+
+    for _ in range(3):
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(busy())
+        async with asyncio.timeout(10), one.transaction(scope) as tx:
+            for _ in range(2):
+                assert (await tx.execute("select 1 from generate_series(1, 3)")).rowcount == 3
+        assert await one.ask(scope, "select 1 as one", ()) == {"one": 1}
+
+
+async def test_a_begin_that_fails_is_not_passed_over(
+    one: Database, scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever catches its error would go on outside any transaction: there is no connection to go on with."""
+    monkeypatch.setattr("infra.database.BEGIN", ("begin nothing", *BEGIN[1:]))
+    async with one.transaction(scope) as tx:
+        with pytest.raises(psycopg.errors.SyntaxError):
+            await tx.execute("select 1")
+        with pytest.raises(psycopg.OperationalError):
+            await tx.execute("select 1")
+    monkeypatch.undo()
+    async with asyncio.timeout(10), one.transaction(scope) as tx:
+        assert await where(tx) == (str(scope.tenant_id), scope.mode)
 
 
 async def test_a_connection_that_is_gone_is_replaced(one: Database, scope: Scope, owner_url: str) -> None:
