@@ -286,6 +286,16 @@ LEDGER: Final = (
         (Edit("infra/database.py", "if self._opening:\n            raise", "if False:\n            raise"),),
         ("tests/models/test_transactions.py::test_nothing_runs_before_its_begin",),
     ),
+    Guard(
+        "what could not begin is closed",
+        "E2",
+        "a connection that did not begin, or is still turned to sending without waiting, is lent again",
+        (Edit("infra/database.py", "            self._close_unless_begun()\n"),),
+        (
+            "tests/models/test_transactions.py::test_a_begin_that_fails_is_not_passed_over",
+            "tests/models/test_transactions.py::test_one_that_is_given_up_while_it_begins_leaves_no_half_of_it",
+        ),
+    ),
 )
 
 INVESTING: Final = (
