@@ -80,10 +80,7 @@ class _Connection(AsyncConnection[DictRow]):
         up while it changed to that. What comes next would run outside any transaction, or not learn what it did. The pool makes
         another.
         """
-        if (
-            self.info.transaction_status is TransactionStatus.IDLE
-            or self.pgconn.pipeline_status != PipelineStatus.OFF
-        ):
+        if self.info.transaction_status is TransactionStatus.IDLE or self.pgconn.pipeline_status != PipelineStatus.OFF:
             self.pgconn.finish()
 
     async def wait(self, *args: Any, **kwargs: Any) -> Any:
